@@ -1,0 +1,36 @@
+"""Networks. Ordinary `nn.Module`s: how many of them train together is not their concern."""
+
+import torch
+from torch import nn
+
+__all__ = ["mlp_si"]
+
+
+def mlp_si(inputs: int, outputs: int, *, width: int, depth: int, head_norm: float, norm_eps: float) -> nn.Sequential:
+    """Scale-invariant MLP (Sadrtdinov et al., NeurIPS 2024): the loss depends on the direction of its weights only.
+
+    Each hidden layer is a linear map without bias, a LayerNorm without affine parameters and a ReLU. The last linear
+    map is scaled once to a given norm and never trained.
+
+    Args:
+        inputs: input coordinates.
+        outputs: logits.
+        width: units of each hidden layer.
+        depth: hidden layers.
+        head_norm: Frobenius norm of the frozen last layer.
+        norm_eps: added to the variance in LayerNorm; must be small against it for invariance to hold.
+
+    Returns:
+        A module; its hidden weights are normal with the variance 1/fan-in, so a random direction.
+    """
+    layers: list[nn.Module] = []
+    for fan_in in [inputs, *[width] * (depth - 1)]:
+        linear = nn.Linear(fan_in, width, bias=False)
+        nn.init.normal_(linear.weight, std=fan_in**-0.5)
+        layers += [linear, nn.LayerNorm(width, eps=norm_eps, elementwise_affine=False), nn.ReLU()]
+    head = nn.Linear(width, outputs, bias=False)
+    nn.init.normal_(head.weight)
+    with torch.no_grad():
+        head.weight *= head_norm / head.weight.norm()
+    head.weight.requires_grad_(False)
+    return nn.Sequential(*layers, head)

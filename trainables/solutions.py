@@ -1,0 +1,143 @@
+"""What is measured on finished weights: final quality, probe sets, and the files that keep them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trainables.arena import Arena
+from trainables.checkpoint import save_checkpoint
+from trainables.evaluate import Evaluation, evaluate_loop, evaluate_stacked, reestimate_norms
+from trainables.population import to_module_layout
+from trainables.rows import ProbeRow
+from trainables.spec import Member, Recipe
+from trainables.stacking import Stacked
+
+__all__ = ["Judge"]
+
+
+class Judge:
+    """Evaluates and keeps solutions of one pack."""
+
+    def __init__(self, recipe: Recipe, arena: Arena, module: nn.Module, model: Stacked | None) -> None:
+        """Bind what stays the same.
+
+        Args:
+            recipe: of the pack.
+            arena: its data.
+            module: one network; only its structure is used.
+            model: its batched form, None for the loop.
+        """
+        self._recipe = recipe
+        self._arena = arena
+        self._module = module
+        self._model = model
+
+    def evaluate(self, weights: Mapping[str, Tensor], split: str, draws: Tensor) -> Evaluation:
+        """Loss and error on a split or probe set.
+
+        Args:
+            weights: all parameters and buffers, `[N, *shape]`, in the population's layout.
+            split: its name.
+            draws: each row's draw, `[N]`.
+
+        Returns:
+            Loss and error of each row.
+        """
+        data, loss = self._arena.splits[split], self._arena.task.loss
+        if self._model is not None:
+            return evaluate_stacked(self._model, weights, data, draws, loss)
+        return evaluate_loop(self._module, weights, data, draws, loss)
+
+    def reestimate(self, weights: Mapping[str, Tensor], draws: Tensor) -> None:
+        """Recompute norm statistics of averaged weights, in place; arguments as in `evaluate`."""
+        if self._model is None:
+            reestimate_norms(self._module, weights, self._arena.train, draws)
+
+    def probe(
+        self, weights: Mapping[str, Tensor], draws: Tensor, owners: list[Member], *, group: str, step: int, attempt: int
+    ) -> list[ProbeRow]:
+        """Rows of final quality on every split, and of accuracy on every probe set.
+
+        Args:
+            weights: as in `evaluate`.
+            draws: as in `evaluate`.
+            owners: whose weights, N of them.
+            group: `end` or `swa@W`.
+            step: schedule step of the weights.
+            attempt: of the pack.
+
+        Returns:
+            Rows for the table `probes`.
+        """
+        rows = []
+        for split in self._arena.splits:
+            result = self.evaluate(weights, split, draws)
+            if split in ("train", "valid", "test"):
+                measured = {("final", split, "loss"): result.loss, ("final", split, "error"): result.error}
+            else:
+                measured = {("feature_accuracy", "probe", split): 1 - result.error}
+            for (probe, where, key), values in measured.items():
+                rows += [
+                    ProbeRow(
+                        member_id=owner.member_id,
+                        attempt=attempt,
+                        step=step,
+                        probe=probe,
+                        split=where,
+                        group=group,
+                        key=key,
+                        value=value,
+                        n=result.n,
+                    )
+                    for owner, value in zip(owners, values.tolist(), strict=True)
+                ]
+        return rows
+
+    def keep(
+        self,
+        path: Path,
+        weights: Mapping[str, Tensor],
+        owners: list[Member],
+        *,
+        group: str,
+        step: int,
+        transposed: frozenset[str],
+        executor: str,
+    ) -> None:
+        """Write weights to `checkpoints/`.
+
+        Args:
+            path: without suffix.
+            weights: as in `evaluate`.
+            owners: whose weights.
+            group: `end`, `swa@W` or `step@N`.
+            step: schedule step of the weights.
+            transposed: parameters the population holds transposed.
+            executor: what trained them.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(
+            path,
+            {name: tensor.cpu() for name, tensor in to_module_layout(weights, transposed).items()},
+            [(owner.member_id, group) for owner in owners],
+            steps=[step] * len(owners),
+            recipe=self._recipe,
+            seeds=[(owner.seed, owner.data_seed) for owner in owners],
+            executor=executor,
+        )
+
+
+def pick(weights: Mapping[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+    """Some rows of every tensor.
+
+    Args:
+        weights: name to `[K, *shape]`.
+        rows: indices.
+
+    Returns:
+        Name to `[len(rows), *shape]`.
+    """
+    index = torch.as_tensor(rows, dtype=torch.long)
+    return {name: tensor.index_select(0, index.to(tensor.device)) for name, tensor in weights.items()}
