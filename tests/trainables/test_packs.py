@@ -63,9 +63,7 @@ def test_packed_equals_ordinary_training_in_float64(
 ) -> None:
     of = recipe(dtype="float64", sphere_radius=radius)
     lrs = (1e-3, 2e-2)
-    members = two_phase(
-        of, lrs=lrs, finetune_lrs=(1e-3,), seeds=(0, 5), weight_decay=weight_decay, momentum=momentum
-    )
+    members = two_phase(of, lrs=lrs, finetune_lrs=(1e-3,), seeds=(0, 5), weight_decay=weight_decay, momentum=momentum)
     run(shared_pack(members), tmp_path, executor=executor)
     kept = Checkpoints(tmp_path / "checkpoints")
     for member in members:
@@ -228,7 +226,10 @@ def test_same_rows_in_another_process(tmp_path: Path) -> None:
     assert json.loads(outputs[0]) == {m: sorted(map(str, rows.items())) for m, rows in mine.items()}
     other = facts(run(shared_pack(two_phase(recipe(), lrs=(1e-3,), seeds=(7, 8))), tmp_path / "other"))
     assert not set(other) & set(mine)
-    losses = [{row["train_loss"] for rows in f.values() for row in rows.values() if "train_loss" in row} for f in (mine, other)]  # type: ignore[operator,index]
+    losses = [
+        {row["train_loss"] for rows in f.values() for row in rows.values() if "train_loss" in row}
+        for f in (mine, other)
+    ]  # type: ignore[operator,index]
     assert not losses[0] & losses[1]
 
 

@@ -139,7 +139,7 @@ def draw_border(shape: Shape, size: tuple[int, ...], rng: np.random.Generator) -
     ticks = np.linspace(-HALF_SIDE, HALF_SIDE, 42)  # even count: no node on a shape's axis of symmetry
     while missing.size:
         x1 = rng.uniform(-HALF_SIDE, HALF_SIDE, missing.size)
-        classes = shape.classes(x1[:, None], np.broadcast_to(ticks, (x1.size, ticks.size)))
+        classes = shape.classes(*np.broadcast_arrays(x1[:, None], ticks))
         change = classes[:, 1:] != classes[:, :-1]
         crossings = change.sum(1)
         hit = crossings > 0

@@ -1,0 +1,278 @@
+"""The parts under a pack: batched forward, optimiser, scale invariance, evaluation, averages of norm statistics."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packs import facts, recipe, run, shared_pack, two_phase
+from torch import nn
+
+from trainables import executors
+from trainables.arena import StackedSplit
+from trainables.build import build_task
+from trainables.evaluate import Evaluator, evaluate_loop, evaluate_stacked, reestimate_norms
+from trainables.invariance import scale_invariant_parameters
+from trainables.models import mlp_si
+from trainables.population import fresh, to_module_layout
+from trainables.spec import Measure, Member, Phase, Recipe, SpecError
+from trainables.stacking import NotStackable, stack
+from trainables.tasks import Split, Task
+from trainables.tasks.base import per_sample_cross_entropy
+from trainables.update import Rule, update_rows
+
+
+def mixed_network() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(12, 7),
+        nn.LayerNorm(7),
+        nn.GELU(),
+        nn.Sequential(nn.Linear(7, 7, bias=False), nn.LayerNorm(7, elementwise_affine=False), nn.SiLU()),
+        nn.Identity(),
+        nn.Linear(7, 3),
+        nn.Tanh(),
+    )
+
+
+@pytest.mark.parametrize(
+    "build", [mixed_network, lambda: mlp_si(12, 3, width=9, depth=3, head_norm=10.0, norm_eps=1e-7)]
+)
+def test_stacked_forward_equals_each_module(build: object) -> None:
+    model = stack(build())  # type: ignore[operator]
+    population = fresh(build, [3, 1, 4], transposed=model.transposed, momentum=False, dtype=torch.float64)  # type: ignore[arg-type]
+    x = torch.randn(3, 5, 3, 4, dtype=torch.float64) if build is mixed_network else torch.randn(3, 5, 12).double()
+    out = model({**population.trained, **population.frozen}, x)
+    for row, seed in enumerate([3, 1, 4]):
+        torch.manual_seed(seed)
+        module = build().double()  # type: ignore[operator]
+        torch.testing.assert_close(out[row], module(x[row]), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(1, 1, 3), nn.BatchNorm1d(4), nn.Dropout(), nn.GELU(approximate="tanh")])
+def test_layers_without_batched_form_are_named(layer: nn.Module) -> None:
+    with pytest.raises(NotStackable, match=type(layer).__name__):
+        stack(nn.Sequential(nn.Linear(4, 4), layer))
+
+
+def test_shared_parameters_are_refused() -> None:
+    linear = nn.Linear(4, 4)
+    with pytest.raises(NotStackable, match="share"):
+        stack(nn.Sequential(linear, nn.ReLU(), linear))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lr=st.floats(1e-4, 1.0),
+    weight_decay=st.sampled_from([0.0, 1e-3, 0.3]),
+    momentum=st.sampled_from([0.0, 0.5, 0.9]),
+    seed=st.integers(0, 2**16),
+)
+def test_update_equals_torch_sgd_bit_for_bit(lr: float, weight_decay: float, momentum: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(2, 3, 4, generator=generator)
+    ours, momenta = start.clone(), [torch.zeros_like(start)] if momentum else []
+    theirs = [nn.Parameter(start[row].clone()) for row in range(2)]
+    optimisers = [
+        torch.optim.SGD([p], lr=lr * (row + 1), momentum=momentum, weight_decay=weight_decay, foreach=False)
+        for row, p in enumerate(theirs)
+    ]
+    # the optimiser rounds its hyperparameters to float32 as our rows are
+    rates = torch.tensor([group["lr"] for o in optimisers for group in o.param_groups])
+    for _ in range(4):
+        gradient = torch.randn(2, 3, 4, generator=generator)
+        update_rows(
+            Rule(on_sphere=(True,), radius=None, decoupled=False),
+            [ours],
+            momenta,
+            [gradient],
+            finite=torch.ones(2, dtype=torch.bool),
+            lr=rates,
+            weight_decay=torch.full((2,), weight_decay),
+            momentum=torch.full((2,), momentum),
+        )
+        for row, (parameter, optimiser) in enumerate(zip(theirs, optimisers, strict=True)):
+            parameter.grad = gradient[row].clone()
+            optimiser.step()
+    for row, parameter in enumerate(theirs):
+        assert torch.equal(ours[row], parameter.detach())
+
+
+def test_decoupled_decay_follows_its_definition() -> None:
+    weight, momentum_buffer = torch.randn(2, 5, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64)
+    expected, buffer = weight.clone(), torch.zeros_like(weight)
+    lr, decay, mu = (
+        torch.tensor([0.1, 0.02]).double(),
+        torch.tensor([0.3, 0.0]).double(),
+        torch.tensor([0.9, 0.0]).double(),
+    )
+    for _ in range(3):
+        gradient = torch.randn(2, 5, dtype=torch.float64)
+        buffer = mu[:, None] * buffer + gradient
+        expected = expected - (lr * decay)[:, None] * expected - lr[:, None] * buffer
+        update_rows(
+            Rule(on_sphere=(False,), radius=None, decoupled=True),
+            [weight],
+            [momentum_buffer],
+            [gradient],
+            finite=torch.ones(2, dtype=torch.bool),
+            lr=lr,
+            weight_decay=decay,
+            momentum=mu,
+        )
+    torch.testing.assert_close(weight, expected, rtol=1e-14, atol=1e-14)
+
+
+def _task(build: object, classes: int = 3) -> Task:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 2, 6, 6, generator=generator)
+    y = torch.randint(0, classes, (80,), generator=generator)
+    return Task(model=build, train=Split(x, y), test=Split(x[:20], y[:20]))  # type: ignore[arg-type]
+
+
+def conv_network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4, affine=False),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(144, 3),
+    )
+
+
+def test_scale_invariance_is_found_by_measurement() -> None:
+    for of in (recipe(), recipe(task="tick_features", task_args={"train_size": 64})):
+        task = build_task(of, 0)
+        assert scale_invariant_parameters(task) == ("0.weight", "3.weight")
+        torch.manual_seed(5)
+        module, x, y = task.model().double(), task.train.x, task.train.y
+        before = task.loss(module(x), y)
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if name in ("0.weight", "3.weight"):
+                    parameter.mul_(1.7)
+        torch.testing.assert_close(task.loss(module(x), y), before, rtol=1e-4, atol=1e-6)
+    found = scale_invariant_parameters(_task(conv_network))
+    assert "0.weight" in found  # norm without affine right behind it
+    assert not {"4.weight", "4.bias", "7.weight", "7.bias"} & set(found)
+    assert "3.bias" not in found  # the norm behind it takes it away: the loss does not depend on it at all
+    assert scale_invariant_parameters(_task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 3)))) == ()
+
+
+def test_zero_bias_is_not_mistaken_for_invariant() -> None:
+    def build() -> nn.Module:
+        linear = nn.Linear(72, 3)
+        nn.init.zeros_(linear.bias)
+        return nn.Sequential(nn.Flatten(), linear)
+
+    assert scale_invariant_parameters(_task(build)) == ()
+
+
+def test_sphere_without_invariant_parameters_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    task = _task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 3)))
+    monkeypatch.setattr("trainables.arena.build_task", lambda _recipe, _seed: task)
+    member = Member(
+        recipe=Recipe(task="mine:task", batch_size=8, sphere_radius=1.0),
+        seed=0,
+        phases=(Phase(name="pretrain", steps=2, lr=0.1),),
+    )
+    with pytest.raises(SpecError, match="needs scale-invariant parameters"):
+        run(shared_pack([member]), tmp_path)  # type: ignore[arg-type]
+
+
+def test_any_module_trains_in_the_loop_and_its_norms_are_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    task = _task(conv_network)
+    monkeypatch.setattr("trainables.arena.build_task", lambda _recipe, _seed: task)
+    of = Recipe(task="mine:task", batch_size=8)
+    members = [
+        Member(recipe=of, seed=seed, phases=(Phase(name="pretrain", steps=12, lr=lr),))
+        for seed, lr in ((0, 0.05), (1, 0.05), (0, 0.2))
+    ]
+    together = facts(run(shared_pack(members, measure=Measure(report_every=6)), tmp_path / "together"))  # type: ignore[operator]
+    for index, member in enumerate(members):
+        alone = facts(run(shared_pack([member], measure=Measure(report_every=6)), tmp_path / str(index)))  # type: ignore[operator]
+        assert alone[member.member_id] == together[member.member_id]
+    first, last = together[members[0].member_id][6,], together[members[0].member_id][12,]
+    assert last["train_loss"] < first["train_loss"]  # type: ignore[index]
+
+
+def test_norm_statistics_are_exact_averages() -> None:
+    module = conv_network()
+    x = torch.randn(1, 60, 2, 6, 6) * 3 + 1
+    state = {name: torch.stack([t, t]) for name, t in module.state_dict().items()}
+    split = StackedSplit(x, torch.zeros(1, 60, dtype=torch.long))
+    reestimate_norms(module, state, split, torch.tensor([0, 0]))
+    hidden = module[0](x[0])
+    torch.testing.assert_close(state["1.running_mean"][1], hidden.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state["1.running_var"][0], hidden.var((0, 2, 3)), rtol=1e-5, atol=1e-6)
+    assert module[1].momentum == 0.1
+    assert torch.equal(module[1].running_mean, torch.zeros(4))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 11])
+def test_evaluation_equals_each_module_and_ignores_company(rows: int) -> None:
+    model = stack(mlp_si(12, 4, width=9, depth=2, head_norm=10.0, norm_eps=1e-7))
+
+    def build() -> nn.Module:
+        return mlp_si(12, 4, width=9, depth=2, head_norm=10.0, norm_eps=1e-7)
+
+    split = StackedSplit(torch.randn(2, 30_000, 12), torch.randint(0, 4, (2, 30_000)))
+    population = fresh(build, range(11), transposed=model.transposed, momentum=False, dtype=torch.float32)
+    parameters = {name: t[:rows] for name, t in (population.trained | population.frozen).items()}
+    everything = population.trained | population.frozen
+    draws = torch.arange(11) % 2
+    few = evaluate_stacked(model, parameters, split, draws[:rows], per_sample_cross_entropy)
+    all_rows = evaluate_stacked(model, everything, split, draws, per_sample_cross_entropy)
+    assert torch.equal(few.loss, all_rows.loss[:rows])
+    assert torch.equal(few.error, all_rows.error[:rows])
+    looped = evaluate_loop(
+        build(), to_module_layout(everything, model.transposed), split, draws, per_sample_cross_entropy
+    )
+    torch.testing.assert_close(all_rows.loss, looped.loss, rtol=1e-5, atol=1e-5)
+    assert few.n == 30_000
+    assert (all_rows.error - looped.error).abs().max() < 1e-3
+
+
+def test_evaluator_reads_module_layout() -> None:
+    of = recipe()
+    evaluator = Evaluator(of, [0, 1])
+    task = build_task(of, 1)
+    torch.manual_seed(0)
+    module = task.model()
+    weights = {name: t.unsqueeze(0) for name, t in module.state_dict().items()}
+    found = evaluator(weights, [1], "test")
+    logits = module(task.test.x.float())
+    assert found.loss.item() == pytest.approx(task.loss(logits, task.test.y).mean().item(), rel=1e-5)
+    assert found.error.item() == pytest.approx((logits.argmax(1) != task.test.y).double().mean().item(), abs=1e-6)
+    assert evaluator.trained == ("0.weight", "3.weight")
+    assert evaluator.scale_invariant == ("0.weight", "3.weight")
+
+
+def test_without_a_compiler_the_pack_trains_and_says_so_once(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    members = two_phase(recipe(), lrs=(1e-3, 2e-2), finetune_lrs=(1e-3,), seeds=(0, 1))
+    compiled = facts(run(shared_pack(members), tmp_path / "compiled"))  # type: ignore[operator]
+
+    def refuse(*_args: object, **_more: object) -> object:
+        def broken(*_inputs: object) -> None:
+            raise RuntimeError("no working C++ compiler found")
+
+        return broken
+
+    monkeypatch.setattr(executors, "_compiled", refuse)
+    reports = run(shared_pack(members), tmp_path / "plain")  # type: ignore[operator]
+    notes = [report.note for report in reports if report.note]
+    assert len(notes) == 1
+    assert "could not be compiled" in notes[0]
+    assert "no working C++ compiler found" in notes[0]
+    plain = facts(reports)
+    assert plain.keys() == compiled.keys()
+    for member_id, rows in plain.items():
+        for key, row in rows.items():
+            for name in ("test_loss", "train_loss"):
+                if name in row:  # type: ignore[operator]
+                    np.testing.assert_allclose(row[name], compiled[member_id][key][name], rtol=2e-3)  # type: ignore[index]
