@@ -44,11 +44,12 @@ def cohorts(pack: Pack) -> list[Cohort]:
     Returns:
         Cohorts in training order.
     """
-    groups: dict[tuple[int, int, int], list[int]] = {}
+    groups: dict[tuple[int, int, int, str, bool], list[int]] = {}
     for index, (depth, segment) in enumerate(zip(_depths(pack.segments), pack.segments, strict=True)):
-        groups.setdefault((depth, segment.start, segment.steps), []).append(index)
+        key = (depth, segment.start, segment.steps, segment.phase.name, segment.phase_end)  # one set of averages
+        groups.setdefault(key, []).append(index)
     result = []
-    for (_, start, steps), indices in sorted(groups.items()):
+    for (_, start, steps, _, _), indices in sorted(groups.items()):
         chunks = -(-len(indices) // pack.width)
         size = -(-len(indices) // chunks)
         result += [Cohort(tuple(indices[first : first + size]), start, steps) for first in range(0, len(indices), size)]

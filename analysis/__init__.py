@@ -1,0 +1,25 @@
+"""From a results folder's files to numbers, figures and a report.
+
+Importing the package is light: pandas, SciPy and matplotlib are loaded where they are used.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["ANALYSES", "Answer", "Study", "load_study", "write_report"]
+
+ANALYSES: dict[str, str] = {
+    "regimes": "convergence, chaotic equilibrium or divergence: each member's regime and the thresholds between them",
+    "band": "final quality by initial learning rate, the band around the best one and the gain over regime 1",
+    "features": "which features the networks use: accuracy per feature, sparsity, the share locked on one",
+    "geometry": "angles and barriers between low-rate, high-rate and averaged solutions of the same pre-training",
+    "report": "everything above as one HTML page, figures, tables and answer.json in DIR/report",
+}
+
+_HOMES = {"Answer": "report", "write_report": "report", "Study": "study", "load_study": "study"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"analysis.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'analysis' has no attribute {name!r}")

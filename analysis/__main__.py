@@ -1,0 +1,68 @@
+"""`python -m analysis NAME DIR`: one analysis of a results folder, as text or JSON."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import ANALYSES
+from trainables.spec import SpecError
+
+__all__ = ["main"]
+
+_EXAMPLE = "example: python -m analysis band runs/band-digits --json --out band.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one analysis.
+
+    Args:
+        arguments: command line, without the program's name.
+
+    Returns:
+        Exit code: 0 done, 2 the input is wrong.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis",
+        description="Analyses of a results folder.\n\n"
+        + "\n".join(f"  {name:9} {text}" for name, text in ANALYSES.items()),
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help=", ".join(ANALYSES))
+    parser.add_argument("directory", metavar="DIR", type=Path, help="results folder")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write there instead of printing")
+    options = parser.parse_args(arguments)
+    try:
+        text = _run(options.name, options.directory, as_json=options.json)
+        _deliver(text, options.out)
+    except SpecError as error:
+        for fault in error.faults:
+            print(f"error: {fault}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(name: str, directory: Path, *, as_json: bool) -> str:
+    if name not in ANALYSES:
+        raise SpecError([f"NAME must be an analysis; found {name!r}, known analyses: {', '.join(ANALYSES)}"])
+    from analysis.printed import PRINTED
+
+    words, data = PRINTED[name](directory)
+    return json.dumps(data, indent=1, allow_nan=False) if as_json else words
+
+
+def _deliver(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text)
+        return
+    try:
+        out.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise SpecError([f"--out must be a writable file; {str(out)!r} is not ({error.strerror})"]) from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

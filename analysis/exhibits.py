@@ -1,0 +1,171 @@
+"""The exhibits of an arm's report section: a drawn figure, its caption and its table."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.features import LOCKED
+from analysis.figures.basin_geometry import basin_geometry_table, draw_basin_geometry
+from analysis.figures.feature_use import draw_feature_use, feature_use_table
+from analysis.figures.final_quality import draw_final_quality, final_quality_table, seeds_table
+from analysis.figures.gains import draw_gains, gains_table
+from analysis.figures.learning_curves import draw_learning_curves, learning_curves_table
+from analysis.figures.regime_map import draw_regime_map, regime_map_table
+from analysis.figures.style import Drawing, marks_of, render
+from analysis.findings import Findings
+from analysis.words import margin_words, quality_words
+
+__all__ = ["Exhibit", "exhibits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A figure with its data.
+
+    Attributes:
+        name: file name without ending.
+        title: heading.
+        caption: how to read it: every number of seeds and every rule needed for that.
+        drawing: the picture.
+        table: what is drawn, as data; errors are fractions.
+    """
+
+    name: str
+    title: str
+    caption: str
+    drawing: Drawing
+    table: pd.DataFrame
+
+
+def exhibits(found: Findings, measured: pd.DataFrame | None) -> Iterator[Exhibit]:
+    """Draw everything there is to show of one arm.
+
+    Args:
+        found: the arm's findings.
+        measured: its geometry, None where it was not measured.
+
+    Yields:
+        The exhibits, in reading order; those without data are left out.
+    """
+    makers: list[Callable[[Findings], Exhibit | None]] = [_final_quality, _regime_map, _gain, _features]
+    makers += [lambda each: _geometry(each, measured), _learning_curves]
+    for make in makers:
+        exhibit = make(found)
+        if exhibit is not None:
+            yield exhibit
+
+
+def _final_quality(found: Findings) -> Exhibit | None:
+    table = final_quality_table(found)
+    if table.empty:
+        return None
+    return Exhibit(
+        name=_name(found, "final-quality"),
+        title="Final quality by initial learning rate",
+        caption=f"Mean test accuracy over {_seeds(found)} with {_interval(found)} (Student). Grey points: the seeds of "
+        f"the metric ({quality_words(found.metric)}). Bar on the axis: the band, within "
+        f"{margin_words(found.study.settings.margin)} of the best mean, its edges read off between grid points. "
+        "Hatched: the thresholds' intervals. Accuracies more than 30 points below the best are cut off.",
+        drawing=render(draw_final_quality(table, seeds_table(found), marks_of(found), found.metric)),
+        table=table,
+    )
+
+
+def _regime_map(found: Findings) -> Exhibit | None:
+    table = regime_map_table(found)
+    if table.empty:
+        return None
+    return Exhibit(
+        name=_name(found, "regime-map"),
+        title="Training regimes",
+        caption=f"End of the first phase after {found.arm.budget:,} steps, one mark per network (shifted sideways a "
+        "little so that seeds do not hide each other). Dashed: the thresholds; hatched: their intervals.",
+        drawing=render(draw_regime_map(table, marks_of(found), found.study.settings.converged_loss)),
+        table=table,
+    )
+
+
+def _gain(found: Findings) -> Exhibit | None:
+    table = gains_table(found)
+    if table.empty:
+        return None
+    return Exhibit(
+        name=_name(found, "gain"),
+        title="Gain over regime 1",
+        caption="Best learning rate outside regime 1 minus the best solution of regime 1, by way to finish (* the "
+        f"metric); {_seeds(found)}, {_interval(found)}. Each seed's gain is measured at the choices that the other "
+        "seeds make, so picking the winner does not inflate it. Cross: what choosing and measuring on the same seeds "
+        "would have claimed.",
+        drawing=render(draw_gains(table, found.metric)),
+        table=table,
+    )
+
+
+def _features(found: Findings) -> Exhibit | None:
+    if not found.feature_rows:
+        return None
+    table = feature_use_table(found)
+    return Exhibit(
+        name=_name(found, "features"),
+        title="Features in use",
+        caption=f"Solutions {quality_words(found.feature_quality)}. Top: accuracy on sets in which one feature alone "
+        f"is informative, sorted within each network. Middle: share of networks whose best feature exceeds "
+        f"{100 * LOCKED:g} %, with Wilson's interval. Bottom: test accuracy of the two groups with {_interval(found)}; "
+        "a mean over both describes neither.",
+        drawing=render(draw_feature_use(table, _locked_points(found), marks_of(found))),
+        table=table,
+    )
+
+
+def _geometry(found: Findings, measured: pd.DataFrame | None) -> Exhibit | None:
+    if measured is None or measured.empty:
+        return None
+    table = basin_geometry_table(measured, found.arm, found.study.settings.confidence)
+    return Exhibit(
+        name=_name(found, "geometry"),
+        title="Basin geometry",
+        caption="Solutions of the same pre-training: lowest (low) and highest (high) second-phase rate, largest "
+        f"weight average (swa). Medians over up to {int(table['n'].max())} seeds with bootstrap {_interval(found)}. "
+        "Barrier: largest excess of the error over the chord on 11 points. Dotted: a right angle.",
+        drawing=render(draw_basin_geometry(table, measured, marks_of(found))),
+        table=table,
+    )
+
+
+def _learning_curves(found: Findings) -> Exhibit | None:
+    table = learning_curves_table(found)
+    if table.empty:
+        return None
+    return Exhibit(
+        name=_name(found, "learning-curves"),
+        title="Learning curves of the first phase",
+        caption=f"Means over {_seeds(found)}; up to 12 learning rates are shown, the table holds all.",
+        drawing=render(draw_learning_curves(table, found.study.settings.converged_loss)),
+        table=table,
+    )
+
+
+def _name(found: Findings, name: str) -> str:
+    return name if found.arm is found.study.headline else f"{name}-arm{found.arm.number}"
+
+
+def _seeds(found: Findings) -> str:
+    draws = f" on {found.clusters} data draws" if found.clusters < found.seeds else ""
+    return f"{found.seeds} seed{'' if found.seeds == 1 else 's'}{draws}"
+
+
+def _interval(found: Findings) -> str:
+    return f"{100 * found.study.settings.confidence:g} % intervals"
+
+
+def _locked_points(found: Findings) -> pd.DataFrame:
+    """One row per solution whose features were measured."""
+    if found.features is None:
+        return pd.DataFrame(columns=["lr", "error", "locked"])
+    q = found.qualities.index(found.feature_quality)
+    best, error = found.features.best[..., q], found.qualities.error[..., q]
+    lrs = np.broadcast_to(found.arm.lrs, best.shape)
+    known = np.isfinite(best) & np.isfinite(error)
+    return pd.DataFrame({"lr": lrs[known], "error": error[known], "locked": best[known] > LOCKED})

@@ -1,0 +1,145 @@
+"""Each analysis as a command prints it: words for people, the same as JSON."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.answer import study_answer
+from analysis.arms import lr_text
+from analysis.figures.basin_geometry import basin_geometry_table
+from analysis.figures.feature_use import feature_use_table
+from analysis.figures.final_quality import final_quality_table
+from analysis.figures.regime_map import regime_map_table
+from analysis.findings import Findings
+from analysis.report import analyse, measured_geometry, write_report
+from analysis.study import Study, load_study
+from analysis.words import sentence, threshold_words
+from trainables.spec import SpecError
+
+__all__ = ["PRINTED"]
+
+Printed = tuple[str, Any]
+
+_REGIME_KEYS = (
+    "regimes",
+    "convergence_threshold",
+    "convergence_threshold_ci",
+    "divergence_threshold",
+    "divergence_threshold_ci",
+    "budget_steps",
+    "n_seeds",
+)
+
+
+def _regimes(directory: Path) -> Printed:
+    study, findings, answer = _answered(directory)
+
+    def one(found: Findings) -> Printed:
+        members = regime_map_table(found)
+        table = members.groupby(["lr", "regime"]).size().unstack(fill_value=0)
+        own = _own(answer, found)
+        data = {**{key: own[key] for key in _REGIME_KEYS}, "members": _records(members)}
+        return f"{threshold_words(found.convergence, found.arm.budget)}\n{_text(table.reset_index())}", data
+
+    return _by_arm(study, findings, one)
+
+
+def _band(directory: Path) -> Printed:
+    _, findings, answer = _answered(directory)
+    words = []
+    for found in findings:
+        table = final_quality_table(found)
+        table = table[table["quality"] == found.metric]
+        words.append(f"{sentence(found)}\n{_text(table.drop(columns='quality'))}")
+    return "\n\n".join(words), answer
+
+
+def _features(directory: Path) -> Printed:
+    study, findings, _ = _answered(directory)
+    if not any(found.feature_rows for found in findings):
+        raise SpecError(["features needs the probe 'feature_accuracy'; the study did not measure it (measure.probes)"])
+
+    def one(found: Findings) -> Printed:
+        table = feature_use_table(found)
+        shown = table[["lr", "n", "locked", "accuracy_locked", "accuracy_free", "share", "n_eff", "gini", "hoyer"]]
+        return f"solutions: {found.feature_quality}\n{_text(shown)}", {
+            "quality": found.feature_quality,
+            "table": _records(table),
+        }
+
+    return _by_arm(study, findings, one)
+
+
+def _geometry(directory: Path) -> Printed:
+    study, findings, _ = _answered(directory)
+
+    def one(found: Findings) -> Printed:
+        measured, note = measured_geometry(study, found, seeds_per_rate=None)
+        if measured is None:
+            raise SpecError([note])
+        table = basin_geometry_table(measured, found.arm, study.settings.confidence)
+        shown = table[["pair", "lr", "n", "angle", "train_error", "test_error", "train_loss", "test_loss"]]
+        return f"medians over seeds; errors as fractions\n{_text(shown)}", {
+            "table": _records(table),
+            "members": _records(measured.drop(columns=["unit", "place"])),
+        }
+
+    return _by_arm(study, findings, one)
+
+
+def _report(directory: Path) -> Printed:
+    answer = write_report(directory)
+    return f"{answer.sentence}\n{answer.page}", answer.data
+
+
+PRINTED: Mapping[str, Callable[[Path], Printed]] = {
+    "regimes": _regimes,
+    "band": _band,
+    "features": _features,
+    "geometry": _geometry,
+    "report": _report,
+}
+"""Every name in `analysis.ANALYSES`, as a function of the results folder that gives words and JSON."""
+
+
+def _answered(directory: Path) -> tuple[Study, list[Findings], dict[str, Any]]:
+    study = load_study(directory)
+    findings = analyse(study)
+    return study, findings, study_answer(study, findings)
+
+
+def _own(answer: Mapping[str, Any], found: Findings) -> Mapping[str, Any]:
+    own: Mapping[str, Any] = answer["arms"][found.arm.number] if "arms" in answer else answer
+    return own
+
+
+def _by_arm(study: Study, findings: list[Findings], one: Callable[[Findings], Printed]) -> Printed:
+    """One arm's output as it is; several under `arms`, the headline's at the top level too."""
+    made = [one(found) for found in findings]
+    if len(made) == 1:
+        return made[0]
+    words = "\n\n".join(f"{found.arm.label}: {text}" for found, (text, _) in zip(findings, made, strict=True))
+    arms = [{"arm": dict(found.arm.axes), **data} for found, (_, data) in zip(findings, made, strict=True)]
+    return words, {**made[study.headline.number][1], "arm": dict(study.headline.axes), "arms": arms}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON: not-a-number becomes null."""
+    plain = table.astype(object).where(table.notna(), None)
+    return [
+        {str(key): value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
+        for row in plain.to_dict("records")
+    ]
+
+
+def _text(table: pd.DataFrame) -> str:
+    text: str = table.to_string(
+        index=False,
+        na_rep="-",
+        formatters={"lr": lr_text} if "lr" in table else None,
+        float_format=lambda x: f"{x:.4g}",
+    )
+    return text

@@ -1,0 +1,116 @@
+"""A results folder as a study: arms, seeds, learning rates and final qualities instead of rows and ids."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from analysis.arms import Arm, Scalar, arms_of
+from analysis.chance import classes_of
+from analysis.tables import Tables, read_tables
+from trainables.spec import SpecError
+
+__all__ = ["Settings", "Study", "load_study"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the sweep file asks of the analysis.
+
+    Attributes:
+        metric: `auto`, `final`, `swa`, `swa@W` or `PHASE@LR`: the final quality the answer is about.
+        margin: width of the band in error: 0.01 is one point.
+        confidence: nominal coverage of every interval.
+        converged_loss: train loss below which a member has converged.
+    """
+
+    metric: str = "auto"
+    margin: float = 0.01
+    confidence: float = 0.95
+    converged_loss: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A results folder, ready to be analysed.
+
+    Attributes:
+        tables: the files.
+        settings: what the sweep asks for.
+        phases: the phases' names, in order.
+        arms: at least one.
+        headline: the arm whose answer is the study's.
+        classes: number of classes, None where it is not known.
+    """
+
+    tables: Tables
+    settings: Settings
+    phases: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    headline: Arm
+    classes: int | None = field(default=None)
+
+    @property
+    def sweep(self) -> Mapping[str, Any]:
+        """The resolved sweep."""
+        sweep: Mapping[str, Any] = self.tables.manifest["sweep"]
+        return sweep
+
+    @property
+    def directory(self) -> Path:
+        """The results folder."""
+        return self.tables.directory
+
+    @cached_property
+    def by_status(self) -> dict[str, int]:
+        """Members by status."""
+        return {str(name): int(count) for name, count in self.tables.members["status"].value_counts().items()}
+
+    @property
+    def member_steps(self) -> int:
+        """Steps of training behind all finished members."""
+        return sum(arm.member_steps for arm in self.arms)
+
+
+def load_study(directory: Path) -> Study:
+    """Read a results folder, finished or not.
+
+    Args:
+        directory: the results folder.
+
+    Returns:
+        The study.
+
+    Raises:
+        SpecError: the folder cannot be read, has another schema version, or holds no members.
+    """
+    tables = read_tables(directory)
+    sweep = tables.manifest["sweep"]
+    phases = tuple(str(phase["name"]) for phase in sweep.get("phases", ()))
+    members = tables.members
+    if members.empty or not phases:
+        raise SpecError([f"a study needs at least one member and one phase; {str(directory)!r} holds none"])
+    arms = arms_of(members, list(sweep.get("axes", {})), phases, _averages(tables))
+    asked = {name: value for name, value in sweep.get("analysis", {}).items() if name in Settings.__dataclass_fields__}
+    return Study(
+        tables=tables,
+        settings=Settings(**{name: value for name, value in asked.items() if value is not None}),
+        phases=phases,
+        arms=arms,
+        headline=_headline(arms, sweep.get("headline") or {}),
+        classes=classes_of(members, tables.manifest),
+    )
+
+
+def _headline(arms: Sequence[Arm], wanted: Mapping[str, Scalar]) -> Arm:
+    matching = (arm for arm in arms if all(arm.axes.get(name, value) == value for name, value in wanted.items()))
+    return next(matching, arms[0])
+
+
+def _averages(tables: Tables) -> list[str]:
+    """Averages of weights that the first phase ends with, planned or measured, smallest window first."""
+    groups = {str(name) for name in tables.probes["group"].cat.categories if str(name).startswith("swa@")}
+    planned = tables.manifest["sweep"]["phases"][0].get("swa") or {}
+    groups |= {f"swa@{window}" for window in planned.get("windows", ())}
+    return sorted(groups, key=lambda name: int(name.removeprefix("swa@")))

@@ -1,0 +1,134 @@
+"""What an axis may be called, and which values each takes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from sweeps.schema import Builder, Count, NotNegative, PhaseSpec, Positive
+from trainables.catalog import MODELS, TASKS, task_arguments
+from trainables.spec import Scalar, SpecError
+
+__all__ = ["Target", "arguments", "checked", "targets"]
+
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+_RULES: Mapping[str, TypeAdapter[Any]] = {
+    "seed": TypeAdapter(Seed),
+    "data_seed": TypeAdapter(Seed),
+    "momentum": TypeAdapter(Annotated[float, Field(ge=0, lt=1)]),
+    "weight_decay": TypeAdapter(NotNegative),
+    "lr": TypeAdapter(Positive),
+    "steps": TypeAdapter(Count),
+    "batch_size": TypeAdapter(Count),
+    "sphere_radius": TypeAdapter(Positive | None),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an axis sets.
+
+    Attributes:
+        section: `task`, `model`, `train`, `member` (the two seeds) or `phase`.
+        field: the quantity.
+        phase: index of the phase; None where it holds for all.
+    """
+
+    section: str
+    field: str
+    phase: int | None = None
+
+    @property
+    def is_rate(self) -> bool:
+        """True for a learning rate."""
+        return self.section == "phase" and self.field == "lr"
+
+    @property
+    def makes_arms(self) -> bool:
+        """True where another value asks the study's question anew, rather than being part of its answer."""
+        return self.section != "member" and not self.is_rate and self.phase in (None, 0)
+
+
+def targets(phases: Iterable[PhaseSpec | None], task: Builder | None, model: Builder | None) -> dict[str, Target]:
+    """Every legal name of an axis.
+
+    Args:
+        phases: the sweep's phases; None for one that could not be read.
+        task: the sweep's task; None if it could not be read.
+        model: the sweep's model, if any.
+
+    Returns:
+        Name to what it sets. Arguments that a task and its model share are left out: the name would be ambiguous.
+    """
+    phases = list(phases)
+    found = {name: Target("member", name) for name in ("seed", "data_seed")}
+    found |= {name: Target("train", name) for name in ("momentum", "weight_decay", "batch_size", "sphere_radius")}
+    for index, phase in enumerate(phases):
+        if phase:
+            found |= {
+                f"{phase.name}_{field}": Target("phase", field, index) for field in ("lr", "weight_decay", "steps")
+            }
+    if len(phases) == 1:
+        found["lr"] = Target("phase", "lr", 0)
+    of_task, of_model = _names(task, "task"), _names(model, "model")
+    found |= {name: Target("task", name) for name in of_task if name not in of_model}
+    return found | {name: Target("model", name) for name in of_model if name not in of_task}
+
+
+def checked(field: str, value: Scalar) -> Any:
+    """A value of a quantity that is no task's or model's argument.
+
+    Args:
+        field: the quantity.
+        value: what the sweep file says.
+
+    Returns:
+        The value in the quantity's own type.
+
+    Raises:
+        ValueError: it is not legal; the message is the rule.
+    """
+    try:
+        return _RULES[field].validate_python(value)
+    except ValidationError as error:
+        message = str(error.errors(include_url=False)[-1]["msg"])
+        raise ValueError(message.replace("Input should be", "must be").removeprefix("Value error, ")) from None
+
+
+def arguments(builder: Builder, kind: str, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """All arguments of a task or model, each in its own type, so that 10 and 10.0 make the same member.
+
+    Args:
+        builder: the task or model.
+        kind: `task` or `model`.
+        given: what axes say; it takes the place of what the builder says.
+
+    Returns:
+        Every argument, with defaults filled in.
+    """
+    parameters = _parameters(builder, kind)
+    wanted = {**builder.args, **given}
+    if parameters is None:
+        return {**task_arguments(builder.name), **wanted}
+    return {name: parameter.kind(wanted.get(name, parameter.default)) for name, parameter in parameters.items()}
+
+
+def _parameters(builder: Builder, kind: str) -> Mapping[str, Any] | None:
+    """A built-in's parameters; None for a user's own task."""
+    builtin = (TASKS if kind == "task" else MODELS).get(builder.name)
+    return builtin.parameters if builtin else None
+
+
+def _names(builder: Builder | None, kind: str) -> list[str]:
+    """Names of a task's or model's arguments; those the sweep file gives where the function cannot be looked at."""
+    if builder is None:
+        return []
+    parameters = _parameters(builder, kind)
+    if parameters is not None:
+        return list(parameters)
+    try:
+        return list(task_arguments(builder.name)) if kind == "task" and ":" in builder.name else []
+    except SpecError:
+        return list(builder.args)

@@ -1,0 +1,72 @@
+"""`lratlas plan`: what a sweep amounts to, before anything runs."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sweeps.plan import Plan
+    from sweeps.schema import Sweep
+
+__all__ = ["plan"]
+
+
+def plan(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A preset's name or a YAML file.")],
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Dry run: members, shared beginnings, packs, and what they will cost on this machine.
+
+    Example: lratlas plan band-digits --set axes.seed.range=2
+    """
+    from sweeps.plan import plan as make_plan
+    from sweeps.resources import this_machine
+    from sweeps.sweep import load_sweep
+
+    checked = load_sweep(sweep, changes or [])
+    here = this_machine()
+    made = make_plan(checked, cores=here.cores, gpus=here.gpus, memory_bytes=here.memory_bytes)
+    if as_json:
+        print(json.dumps(made.as_json()))
+        return
+    _show(checked, made)
+
+
+def _show(sweep: "Sweep", made: "Plan") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sweeps.words import count, duration, size
+
+    shared = made.member_steps_without_sharing / made.member_steps
+    widths = sorted({pack.width for pack in made.packs})
+    cores, gpus = made.resources.cores, made.resources.gpus
+    place = f"{gpus} GPUs" if sweep.run.gpus_per_pack else f"{cores} cores" if cores > 1 else "1 core"
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("members", count(len(made.members)), _by_phase(sweep, made))
+    table.add_row("segments", count(made.segments), "stretches of training, shared beginnings once")
+    table.add_row("packs", count(len(made.packs)), f"{' or '.join(map(str, widths))} rows each, for {place}")
+    table.add_row(
+        "member-steps", count(made.member_steps), f"{count(made.member_steps_without_sharing)} without sharing"
+    )
+    table.add_row("sharing saves", f"{1 - 1 / shared:.0%}", f"{shared:.1f} times fewer steps")
+    table.add_row("time", f"about {duration(made.estimated_seconds)}", "start, compilation and report included")
+    table.add_row("memory", f"about {size(made.estimated_memory_bytes)}", "all processes together")
+    table.add_row("disk", f"about {size(made.estimated_disk_bytes)}", "the results folder")
+    console = Console(highlight=False)
+    console.print(f"[bold]{sweep.name}[/bold]  {sweep.question}")
+    console.print(table)
+    for note in made.notes:
+        console.print(f"Note: {note}.", style="yellow")
+
+
+def _by_phase(sweep: "Sweep", made: "Plan") -> str:
+    """How many members end with each phase."""
+    from collections import Counter
+
+    found = Counter(member.phases[-1].name for member in made.members)
+    return " + ".join(f"{found[phase.name]:,} {phase.name}" for phase in sweep.phases)

@@ -1,0 +1,105 @@
+"""Faults as sentences: the rule, the value found, the way out."""
+
+import difflib
+from collections.abc import Iterable
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["did_you_mean", "dotted", "sentences", "unknown"]
+
+
+def did_you_mean(found: object, legal: Iterable[str]) -> str:
+    """A guess at what was meant.
+
+    Args:
+        found: what was written.
+        legal: what could have been.
+
+    Returns:
+        ` (did you mean '...'?)`, or nothing where no legal name is near.
+    """
+    near = difflib.get_close_matches(str(found), list(legal), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def unknown(kind: str, found: object, legal: Iterable[str], *, place: str = "", hint: str = "") -> str:
+    """A name that does not exist.
+
+    Args:
+        kind: what it would be a name of.
+        found: what was written.
+        legal: the names there are.
+        place: where it was written.
+        hint: one more way out.
+
+    Returns:
+        One sentence.
+    """
+    legal = list(legal)
+    return f"unknown {kind} {found!r}{place}{did_you_mean(found, legal)}; legal: {', '.join(legal) or 'none'}{hint}"
+
+
+def dotted(location: Iterable[object]) -> str:
+    """Where something stands in a sweep file, as `--set` takes it.
+
+    Args:
+        location: keys and indices from the top.
+
+    Returns:
+        For instance `phases.0.steps`.
+    """
+    return ".".join(str(part) for part in location)
+
+
+def sentences(error: ValidationError, root: type[BaseModel], prefix: tuple[int | str, ...] = ()) -> list[str]:
+    """Pydantic's findings in the words of a sweep file.
+
+    Args:
+        error: what pydantic raised.
+        root: the model it was checking.
+        prefix: where that model stands in the sweep file.
+
+    Returns:
+        One sentence for each finding.
+    """
+    return [_sentence(dict(found), root, prefix) for found in error.errors(include_url=False)]
+
+
+def _sentence(found: dict[str, Any], root: type[BaseModel], prefix: tuple[int | str, ...]) -> str:
+    location = tuple(part for part in found["loc"] if part != "[key]")
+    where = dotted((*prefix, *location))
+    rule = str(found["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
+    if found["type"] == "extra_forbidden":
+        place = dotted((*prefix, *location[:-1])) or "the sweep file"
+        return unknown("key", location[-1], _keys(root, location[:-1]), place=f" in {place}")
+    if found["type"] == "missing":
+        place = dotted((*prefix, *location[:-1])) or "the sweep file"
+        return f"{place} must have the key {location[-1]!r}, found none; add it"
+    if found["type"] == "model_type":
+        return f"{where} must be a mapping with the keys {', '.join(_keys(root, location))}; found {found['input']!r}"
+    if found["type"] == "value_error":
+        return f"{where}: {rule}"
+    if found["type"] == "literal_error":
+        rule += did_you_mean(found["input"], [word.strip("'") for word in rule.split() if word.startswith("'")])
+    return f"{where} {rule[0].lower()}{rule[1:]}, found {found['input']!r}"
+
+
+def _keys(root: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    """The legal keys at a place below a model."""
+    here: Any = root
+    for part in location:
+        here = here.model_fields[part].annotation if _is_model(here) else _inner(here)
+        here = _inner(here) if get_origin(here) in (Union, UnionType) else here
+    return list(here.model_fields) if _is_model(here) else []
+
+
+def _inner(annotation: Any) -> Any:
+    """What a tuple, mapping or optional value holds."""
+    arguments = [argument for argument in get_args(annotation) if argument not in (NoneType, Ellipsis)]
+    return arguments[-1] if arguments else None
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -1,0 +1,226 @@
+"""From a sweep to packs: members, the tree of their common beginnings, and who trains with whom."""
+
+import gc
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+from sweeps.cost import OWN_TASK, WORKER_BYTES, CostModel, Sizes, disk_bytes, total_memory, wall_seconds
+from sweeps.resources import Resources
+from sweeps.schema import Sweep
+from sweeps.space import members
+from sweeps.tree import Tree, grow
+from trainables.spec import Measure, Member, Pack, Recipe, Segment, SpecError
+
+__all__ = ["Plan", "plan"]
+
+CPU_ROWS = 160
+"""Most rows of a pack on a CPU core: beyond, a step's data leaves the caches and a row gets no cheaper."""
+GPU_ROWS = 1024
+"""The same on a GPU."""
+FILL_ROWS = 32
+"""Rows below which a step's fixed cost dominates: a pack of few trunks trains that many branches at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a sweep amounts to.
+
+    Attributes:
+        members: every member, linked to its parent, in the sweep's order.
+        packs: who trains together; no pack depends on another.
+        segments: nodes of the prefix tree.
+        member_steps: steps to train, shared beginnings once.
+        member_steps_without_sharing: the same if every member trained alone.
+        estimated_seconds: wall time on these resources.
+        estimated_memory_bytes: all processes together.
+        estimated_disk_bytes: the results folder.
+        resources: what the plan is made for.
+        notes: what a reader should know about it.
+    """
+
+    members: tuple[Member, ...]
+    packs: tuple[Pack, ...]
+    segments: int
+    member_steps: int
+    member_steps_without_sharing: int
+    estimated_seconds: float
+    estimated_memory_bytes: int
+    estimated_disk_bytes: int
+    resources: Resources
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """The recipes, each once."""
+        return tuple({pack.recipe.recipe_id: pack.recipe for pack in self.packs}.values())
+
+    def as_json(self) -> dict[str, int | float]:
+        """The numbers for `lratlas plan --json`."""
+        return {
+            "members": len(self.members),
+            "segments": self.segments,
+            "packs": len(self.packs),
+            "member_steps": self.member_steps,
+            "member_steps_without_sharing": self.member_steps_without_sharing,
+            "estimated_seconds": round(self.estimated_seconds, 1),
+            "estimated_memory_bytes": self.estimated_memory_bytes,
+            "estimated_disk_bytes": self.estimated_disk_bytes,
+        }
+
+
+def plan(sweep: Sweep, *, cores: int, gpus: int = 0, memory_bytes: int) -> Plan:
+    """Plan a sweep.
+
+    Args:
+        sweep: a checked sweep.
+        cores: CPU cores to train on.
+        gpus: GPUs to train on, where the sweep asks for them.
+        memory_bytes: memory for all packs at work.
+
+    Returns:
+        The plan; the same for the same arguments.
+
+    Raises:
+        SpecError: two combinations of the axes make the same member, or a trunk is cut inside a window of averages.
+    """
+    with _without_collection():
+        return _plan(sweep, Resources(cores=cores, gpus=gpus, memory_bytes=memory_bytes))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pause the search for circular garbage: there is none, and walking 100,000 members for it takes a third."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _plan(sweep: Sweep, resources: Resources) -> Plan:
+    found = members(sweep)
+    trees: dict[str, list[Tree]] = {}
+    for tree in grow(found):
+        trees.setdefault(tree.recipe.recipe_id, []).append(tree)
+    on_gpu = sweep.run.gpus_per_pack > 0
+    lanes = max(1, math.floor(resources.gpus / sweep.run.gpus_per_pack) if on_gpu else resources.cores)
+    _check_averages(sweep, [tree for some in trees.values() for tree in some])
+    averages = max((len(phase.swa.windows) for phase in sweep.phases if phase.swa), default=0)
+    costs = {
+        recipe_id: CostModel(
+            (recipe := some[0].recipe), Sizes.of(recipe, sweep), sweep.measure.report_every, averages, on_gpu
+        )
+        for recipe_id, some in trees.items()
+    }
+    room = {recipe_id: _room(sweep, cost, resources.memory_bytes / lanes) for recipe_id, cost in costs.items()}
+    counts = {recipe_id: math.ceil(len(some) / room[recipe_id]) for recipe_id, some in trees.items()}
+    if sweep.run.members_per_pack == "auto":
+        _fill_lanes(counts, trees, lanes)
+    measure = sweep.measured()
+    packs = [
+        pack for recipe_id, some in trees.items() for pack in _packs(some, counts[recipe_id], room[recipe_id], measure)
+    ]
+    linked = {node.owner.member_id: node.owner for some in trees.values() for tree in some for node in tree.nodes}
+    return Plan(
+        members=tuple(linked[member.member_id] for member in found),
+        packs=tuple(packs),
+        segments=sum(len(pack.segments) for pack in packs),
+        member_steps=sum(pack.member_steps for pack in packs),
+        member_steps_without_sharing=sum(member.steps for member in found),
+        estimated_seconds=wall_seconds(packs, costs, lanes),
+        estimated_memory_bytes=round(total_memory(packs, costs, lanes)),
+        estimated_disk_bytes=round(disk_bytes(packs, [costs[pack.recipe.recipe_id].sizes for pack in packs])),
+        resources=resources,
+        notes=tuple(_notes(sweep, resources.gpus)),
+    )
+
+
+def _check_averages(sweep: Sweep, trees: Sequence[Tree]) -> None:
+    """Averages are taken over the weights of one segment: a trunk must not be cut inside a window."""
+    reach = {p.name: (max(p.swa.windows) - 1) * p.swa.every for p in sweep.phases if p.swa}
+    if not reach:
+        return
+    short = {
+        (node.phase.name, node.start, node.start + node.steps)
+        for tree in trees
+        for node in tree.nodes
+        if node.phase_end and node.steps <= reach.get(node.phase.name, -1)
+    }
+    faults = [
+        f"phase {name!r}: averages of weights must not reach back across a step at which members part, found "
+        f"a reach of {reach[name]} steps from step {end} and members that part at {start}; take smaller windows"
+        for name, start, end in sorted(short)
+    ]
+    if faults:
+        raise SpecError(faults)
+
+
+def _room(sweep: Sweep, cost: CostModel, memory: float) -> int:
+    """The most trees in a pack of a recipe."""
+    if sweep.run.members_per_pack != "auto":
+        return sweep.run.members_per_pack
+    fits = math.floor((memory - WORKER_BYTES) / (cost.row_bytes + cost.data_bytes))
+    return max(1, min(GPU_ROWS if cost.gpu else CPU_ROWS, fits))
+
+
+def _fill_lanes(counts: dict[str, int], trees: dict[str, list[Tree]], lanes: int) -> None:
+    """Raise the numbers of packs, those of the longest packs first, until no core or GPU is idle in the last round."""
+    work = {recipe_id: sum(tree.member_steps for tree in some) for recipe_id, some in trees.items()}
+    while sum(counts.values()) % lanes:
+        growing = [recipe_id for recipe_id, some in trees.items() if counts[recipe_id] < len(some)]
+        if not growing:
+            return
+        counts[max(growing, key=lambda recipe_id: work[recipe_id] / counts[recipe_id])] += 1
+
+
+def _packs(trees: Sequence[Tree], count: int, room: int, measure: Measure) -> Iterator[Pack]:
+    """Deal a recipe's trees out; all packs get the same width, because each width is compiled anew."""
+    edges = [round(index * len(trees) / count) for index in range(count + 1)]
+    dealt = [trees[low:high] for low, high in pairwise(edges)]
+    roots = max(len(some) for some in dealt)
+    branches = max(sum(tree.widest for tree in some) for some in dealt)
+    width = max(roots, min(branches, FILL_ROWS, room))
+    for some in dealt:
+        segments = _segments(some)
+        text = ",".join(segment.segment_id for segment in segments)
+        pack_id = hashlib.sha256(text.encode()).hexdigest()[:16]
+        yield Pack(pack_id=pack_id, recipe=some[0].recipe, measure=measure, segments=segments, width=width)
+
+
+def _segments(trees: Sequence[Tree]) -> tuple[Segment, ...]:
+    """All nodes of all trees, generation by generation."""
+    order = sorted(
+        (node.depth, place, index) for place, tree in enumerate(trees) for index, node in enumerate(tree.nodes)
+    )
+    number = {(place, index): position for position, (_, place, index) in enumerate(order)}
+    segments = []
+    for _, place, index in order:
+        node = trees[place].nodes[index]
+        segments.append(
+            Segment(
+                segment_id=node.segment_id,
+                parent=None if node.parent is None else number[place, node.parent],
+                start=node.start,
+                steps=node.steps,
+                phase=node.phase,
+                phase_end=node.phase_end,
+                owner=node.owner,
+                ends=node.ends,
+            )
+        )
+    return tuple(segments)
+
+
+def _notes(sweep: Sweep, gpus: int) -> Iterator[str]:
+    if sweep.model is None:
+        yield OWN_TASK
+    if sweep.run.gpus_per_pack > gpus:
+        yield f"the sweep asks for {sweep.run.gpus_per_pack:g} GPU per pack and this machine has {gpus}"
+    if sweep.run.gpus_per_pack > 0:
+        yield "times on GPUs are rough guesses"

@@ -1,0 +1,234 @@
+"""The prefix tree: members whose schedules begin alike share a trunk, which is trained once and cut where they part.
+
+Members of one trunk agree in recipe, seeds and momentum; what they share is counted in steps at equal hyperparameters,
+so that two phases at one learning rate and a single long one begin alike. A trunk is also cut at every phase's end.
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate
+
+from trainables.spec import Member, Phase, Recipe
+
+__all__ = ["Node", "Tree", "grow"]
+
+Key = tuple[tuple[int, float, float], ...]
+"""A schedule without its phases' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A segment before its pack is known.
+
+    Attributes:
+        segment_id: hash of the whole prefix up to its end.
+        parent: index in the tree, None at the root.
+        depth: nodes above it.
+        start: schedule steps done before it.
+        steps: its own length.
+        phase: the owner's phase it is part of.
+        phase_end: True where the owner's phase ends with it.
+        owner: the member whose rows it writes.
+        ends: True where the owner's schedule ends with it.
+    """
+
+    segment_id: str
+    parent: int | None
+    depth: int
+    start: int
+    steps: int
+    phase: Phase
+    phase_end: bool
+    owner: Member
+    ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Members that share their first steps.
+
+    Attributes:
+        recipe: shared by all.
+        nodes: root first, generation by generation.
+        member_steps: steps to train, shared ones once.
+        widest: size of the largest generation.
+    """
+
+    recipe: Recipe
+    nodes: tuple[Node, ...]
+    member_steps: int
+    widest: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A node of a shape: the part of a tree that depends on schedules only."""
+
+    parent: int | None
+    depth: int
+    start: int
+    end: int
+    prefix: str
+    owner: int  # index into the shape's schedules; -1 until it is known
+    ends: bool
+    phase: int = 0  # index into the owner's phases
+    phase_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Trees of one set of schedules, with each schedule's parent among them and where it branches off."""
+
+    trees: tuple[tuple[_Cut, ...], ...]
+    parents: tuple[tuple[int | None, int], ...]
+
+
+def grow(members: Iterable[Member]) -> list[Tree]:
+    """Merge common beginnings.
+
+    Args:
+        members: of different ids, in any order.
+
+    Returns:
+        Trees by recipe, data seed, seed, momentum and schedule: the same for every order of `members`. Their members
+        know their parents: the owner of the last segment of the prefix that they do not own themselves.
+    """
+    kin: dict[tuple[str, int, int, float], list[tuple[Key, Member]]] = {}
+    schedule = _once_for_each_object(lambda phases: tuple(phase.key for phase in phases))
+    for member in members:
+        group = (member.recipe.recipe_id, member.data_seed, member.seed, float(member.momentum))
+        kin.setdefault(group, []).append((schedule(member.phases), member))
+    trees = []
+    for group in sorted(kin):
+        ranked = sorted(kin[group], key=lambda pair: pair[0])
+        shape = _shape(tuple(key for key, _ in ranked))
+        trees += _plant(shape, [member for _, member in ranked], repr(group))
+    return trees
+
+
+def _plant(shape: _Shape, members: Sequence[Member], group: str) -> list[Tree]:
+    """Fill a shape with members."""
+    linked = [
+        _with_parent(member, None if parent is None else members[parent].member_id, branch)
+        for member, (parent, branch) in zip(members, shape.parents, strict=True)
+    ]
+    trees = []
+    for cuts in shape.trees:
+        nodes = tuple(_node(cut, linked[cut.owner], group) for cut in cuts)
+        generations = [0] * (cuts[-1].depth + 1)
+        for cut in cuts:
+            generations[cut.depth] += 1
+        steps = sum(cut.end - cut.start for cut in cuts)
+        trees.append(Tree(members[0].recipe, nodes, steps, max(generations)))
+    return trees
+
+
+def _node(cut: _Cut, owner: Member, group: str) -> Node:
+    return Node(
+        hashlib.sha256((group + cut.prefix).encode()).hexdigest()[:16],
+        cut.parent,
+        cut.depth,
+        cut.start,
+        cut.end - cut.start,
+        owner.phases[cut.phase],
+        cut.phase_end,
+        owner,
+        cut.ends,
+    )
+
+
+def _with_parent(member: Member, parent_id: str | None, branch_step: int) -> Member:
+    """The member with its place in the tree.
+
+    A copy of the attributes, and not `dataclasses.replace`: that would check and hash each of 100,000 members again.
+    """
+    if (member.parent_id, member.branch_step) == (parent_id, branch_step):
+        return member
+    linked = object.__new__(Member)
+    linked.__dict__.update(member.__dict__, parent_id=parent_id, branch_step=branch_step)
+    return linked
+
+
+@lru_cache(maxsize=4096)
+def _shape(schedules: tuple[Key, ...]) -> _Shape:
+    """Cut the trunks of a set of sorted schedules."""
+    bounds = [list(accumulate(steps for steps, _, _ in schedule)) for schedule in schedules]
+    trees: list[list[_Cut]] = []
+    # What is still to be cut: the trunk's tree and node (none at the root), where it ends, who goes on, the prefix.
+    parts: deque[tuple[list[_Cut] | None, int, int, list[int], str]] = deque([(None, 0, 0, [*range(len(bounds))], "")])
+    while parts:
+        tree, parent, start, passing, prefix = parts.popleft()
+        alike: dict[tuple[float, float], list[int]] = {}
+        for index in passing:
+            alike.setdefault(schedules[index][bisect_right(bounds[index], start)][1:], []).append(index)
+        for (lr, decay), group in alike.items():
+            end = min(bounds[index][bisect_right(bounds[index], start)] for index in group)
+            text = _extended(prefix, lr, decay, end)
+            ending = [index for index in group if bounds[index][-1] == end]
+            going = [index for index in group if bounds[index][-1] > end]
+            # Schedules of different phases may train alike to the end: each such twin trains its last part itself.
+            for twin, owner in enumerate(ending or [-1]):
+                if tree is None:
+                    home: list[_Cut] = []
+                    trees.append(home)
+                    cut = _Cut(None, 0, start, end, text + "'" * twin, owner, bool(ending))
+                else:
+                    home = tree
+                    cut = _Cut(parent, tree[parent].depth + 1, start, end, text + "'" * twin, owner, bool(ending))
+                home.append(cut)
+                if going and not twin:
+                    parts.append((home, len(home) - 1, end, going, text))
+    return _owned(trees, bounds)
+
+
+def _extended(prefix: str, lr: float, decay: float, end: int) -> str:
+    """A prefix in words: hyperparameters and the step at which they end, equal ones in a row written once."""
+    stretch = f"|{lr!r},{decay!r}:"
+    head, mark, _ = prefix.rpartition(stretch)
+    continues = mark and "|" not in prefix[len(head) + 1 :]
+    return f"{head if continues else prefix}{stretch}{end}"
+
+
+def _owned(trees: list[list[_Cut]], bounds: list[list[int]]) -> _Shape:
+    """Give every cut its owner: who ends there, else who ends first of those that pass.
+
+    What a schedule owns is then one stretch that reaches to its end, so that parents never form a circle.
+    """
+    parents: list[tuple[int | None, int]] = [(None, 0)] * len(bounds)
+    owned = []
+    for cuts in trees:
+        owners = [cut.owner for cut in cuts]
+        for index in range(len(cuts) - 1, 0, -1):  # children stand after their parents
+            parent = cuts[index].parent or 0
+            if not cuts[parent].ends:
+                rivals = [rival for rival in (owners[parent], owners[index]) if rival >= 0]
+                owners[parent] = min(rivals, key=lambda rival: (bounds[rival][-1], rival))
+        for cut, owner in zip(cuts, owners, strict=True):
+            if cut.parent is not None and owners[cut.parent] != owner:
+                parents[owner] = (owners[cut.parent], cut.start)
+        owned.append(
+            tuple(
+                replace(
+                    cut, owner=owner, phase=bisect_right(bounds[owner], cut.start), phase_end=cut.end in bounds[owner]
+                )
+                for cut, owner in zip(cuts, owners, strict=True)
+            )
+        )
+    return _Shape(tuple(owned), tuple(parents))
+
+
+def _once_for_each_object(make: Callable[[tuple[Phase, ...]], Key]) -> Callable[[tuple[Phase, ...]], Key]:
+    """`make`, called once for each object: members share theirs, and comparing schedules costs more than that."""
+    made: dict[int, tuple[tuple[Phase, ...], Key]] = {}
+
+    def remembered(phases: tuple[Phase, ...]) -> Key:
+        found = made.get(id(phases))
+        if found is None:
+            found = made[id(phases)] = (phases, make(phases))  # holding the object keeps its id its own
+        return found[1]
+
+    return remembered
