@@ -66,6 +66,7 @@ def arm_answer(found: Findings) -> dict[str, Any]:
         "gain_in_words": gain_words(gain, found.seeds),
         "gain_if_chosen_on_the_same_seeds": finite_or_none(gain.naive) if gain else None,
         "gains": {name: each.as_json() for name, each in found.gains.items()},
+        "gains_from_optimum": {name: each.as_json() for name, each in found.from_optimum.items()},
         "divergence_threshold": found.divergence.json_value,
         "divergence_threshold_ci": found.divergence.ci,
         "optimum_lr_ci": _ends(band.optimum_ci) if band else None,

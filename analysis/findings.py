@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from analysis.arms import Arm
+from analysis.arms import FINAL, Arm
 from analysis.band import Band, curve, find_band
 from analysis.estimates import Estimate
 from analysis.features import FeatureRow, FeatureTable, feature_quality, feature_rows, feature_table
@@ -38,6 +38,8 @@ class Findings:
         curves: mean error by learning rate, for every quality.
         bands: the band, for every quality that has been measured.
         gains: the gain over regime 1, for every quality that can be compared.
+        from_optimum: the same for the other ways to finish from the metric's best learning rate, where that rate is
+            outside regime 1: what of the gain is left then.
         gain: the answer's gain.
         mixtures: two-group view of the metric, by place of the learning rate; only where 6 or more seeds are measured.
         features: per-feature accuracies, if measured.
@@ -56,6 +58,7 @@ class Findings:
     curves: dict[str, list[Estimate]]
     bands: dict[str, Band]
     gains: dict[str, Gain]
+    from_optimum: dict[str, Gain]
     gain: Gain | None
     mixtures: dict[int, Mixture]
     features: FeatureTable | None
@@ -120,7 +123,12 @@ def find(study: Study, arm: Arm) -> Findings:
     found = qualities(study, arm, chance_error(study, end))
     metric = resolve_metric(settings.metric, found)
     bands = {name: _band(study, arm, found, name, generator) for name in found.names}
-    gains = {name: _gain(study, arm, found, codes, [name], generator) for name in found.names}
+    everywhere = np.ones(len(arm.lrs), dtype=bool)
+    gains = {name: _gain(study, arm, found, codes, [name], everywhere, generator) for name in found.names}
+    best = bands[metric]
+    optimum = np.zeros_like(everywhere) if best is None else arm.lrs == best.optimum_lr
+    others = [name for name in found.names if name not in (metric, FINAL) and not name.startswith("swa@")]
+    from_optimum = {name: _gain(study, arm, found, codes, [name], optimum, generator) for name in others}
     chosen = list(found.names) if settings.metric == "auto" else [metric]
     table = feature_table(study, arm)
     looked_at = feature_quality(arm, metric)
@@ -139,7 +147,8 @@ def find(study: Study, arm: Arm) -> Findings:
         },
         bands={name: band for name, band in bands.items() if band is not None},
         gains={name: gain for name, gain in gains.items() if gain is not None},
-        gain=_gain(study, arm, found, codes, chosen, generator),
+        from_optimum={name: gain for name, gain in from_optimum.items() if gain is not None},
+        gain=_gain(study, arm, found, codes, chosen, everywhere, generator),
         mixtures=_mixtures(error, found.samples),
         features=table,
         feature_quality=looked_at,
@@ -161,15 +170,21 @@ def _band(study: Study, arm: Arm, found: Qualities, name: str, generator: np.ran
 
 
 def _gain(
-    study: Study, arm: Arm, found: Qualities, codes: Codes, names: list[str], generator: np.random.Generator
+    study: Study,
+    arm: Arm,
+    found: Qualities,
+    codes: Codes,
+    names: list[str],
+    places: npt.NDArray[np.bool_],
+    generator: np.random.Generator,
 ) -> Gain | None:
-    """Best of `names` outside regime 1 against the best of anything in regime 1."""
+    """Best of `names` at `places` outside regime 1 against the best of anything in regime 1."""
     regime = majority(codes)
     allowed = np.isin(found.names, names)
     return find_gain(
         found.error,
         found.choosing,
-        (regime > Regime.CONVERGENCE)[:, None] & allowed,
+        (places & (regime > Regime.CONVERGENCE))[:, None] & allowed,
         (regime == Regime.CONVERGENCE)[:, None] & np.ones(len(allowed), dtype=bool),
         arm.lrs,
         arm.clusters,

@@ -117,10 +117,11 @@ def sentence(found: Findings) -> str:
         f"{threshold_words(found.convergence, found.arm.budget)}.",
         f"Over the best of regime 1: {gain_words(found.gain, found.seeds)}{_how(found)}.",
     ]
-    others = [name for name in found.gains if name not in (found.metric, FINAL) and not name.startswith("swa@")]
-    if others:
-        said = "; ".join(f"{quality_words(name)}, {gain_words(found.gains[name], found.seeds)}" for name in others)
-        parts.append(f"With the other ways to finish: {said}.")
+    if found.from_optimum:
+        said = "; ".join(
+            f"{quality_words(name)}, {gain_words(gain, found.seeds)}" for name, gain in found.from_optimum.items()
+        )
+        parts.append(f"Finished otherwise from that same rate: {said}.")
     return _capital(" ".join(parts))
 
 

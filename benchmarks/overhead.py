@@ -31,7 +31,7 @@ SWEEP = "band-digits"
 
 def changes(steps: int) -> list[str]:
     """The preset, shortened."""
-    return [f"phases.0.steps={steps}", f"phases.1.steps={steps // 5}"]
+    return [f"phases.0.steps={steps}", f"phases.1.steps={max(1000, steps // 5)}"]
 
 
 def environment(cache: Path) -> dict[str, str]:
@@ -124,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=12000, help="pre-training steps of band-digits")
     parser.add_argument("--repeats", type=int, default=2, help="pairs of runs")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where the JSON goes")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--sweep", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -132,15 +133,16 @@ def main() -> None:
     elif arguments.sweep:
         sweep(arguments.steps, arguments.sweep)
     else:
-        compare(arguments.steps, arguments.repeats)
+        compare(arguments.steps, arguments.repeats, arguments.out)
 
 
-def compare(steps: int, repeats: int) -> None:
+def compare(steps: int, repeats: int, out: Path) -> None:
     """Run both sides alternately, print and store what came out.
 
     Args:
         steps: pre-training steps.
         repeats: pairs of runs.
+        out: where the JSON goes.
     """
     from sweeps.plan import plan
     from sweeps.provenance import device, git_commit, versions
@@ -178,9 +180,9 @@ def compare(steps: int, repeats: int) -> None:
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"overhead {seconds:.1f} s on {alone:.1f} s: {100 * seconds / alone:.1f} %; {RESULTS}")
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"overhead {seconds:.1f} s on {alone:.1f} s: {100 * seconds / alone:.1f} %; {out}")
 
 
 if __name__ == "__main__":

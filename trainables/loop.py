@@ -90,7 +90,7 @@ def train(
     Args:
         pack: what to train.
         folder: the results folder; `state/` and `checkpoints/` in it are written.
-        attempt: which execution of the pack this is, from 0; written into every row.
+        attempt: which execution of the pack this is; written into every row, and the highest counts.
         executor: `auto`, `stacked` or `loop`.
         device: where to train.
         save_seconds: least time between two saved states within a cohort.

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import small
 
-import sweeps.sinks
 from sweeps.cli import invoke
 from sweeps.mirror import MirrorError
+from sweeps.parquet import write_table
 from sweeps.trial import is_disk_full
 
 
@@ -52,7 +52,7 @@ def test_cluster_that_does_not_answer_is_refused_before_anything_is_written(
 
 def full_after(writes: int) -> Callable[..., None]:
     """A disk with room for so many tables."""
-    real, done = sweeps.sinks.write_table, 0
+    real, done = write_table, 0
 
     def write(path: Path, table: Any) -> None:
         nonlocal done
@@ -81,7 +81,9 @@ def test_full_disk_is_one_message_and_nothing_is_lost(
     out, sweep = tmp_path / "out", small.write_sweep(tmp_path / "s.yaml")
     monkeypatch.setattr("sweeps.execute.finish", lambda result: result)
     with monkeypatch.context() as full:
-        full.setattr("sweeps.sinks.write_table", full_after(room))
+        disk = full_after(room)
+        for module in ("sinks", "members"):
+            full.setattr(f"sweeps.{module}.write_table", disk)
         assert invoke("run", [str(sweep), "--out", str(out), "--runner", "inprocess"]) == 2
     captured = capsys.readouterr()
     assert captured.out.count("is full") == 1

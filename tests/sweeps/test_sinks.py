@@ -9,15 +9,14 @@ import pytest
 import small
 
 from sweeps.folder import RunFolder
+from sweeps.members import MembersFile, write_members
 from sweeps.sinks import (
     EPOCH_SCHEMA,
     PROBE_SCHEMA,
-    MembersFile,
     ParquetSink,
     forget_failures,
     members_of,
     read_statuses,
-    write_members,
     write_pack_statuses,
 )
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
