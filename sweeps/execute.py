@@ -168,7 +168,7 @@ def finish(result: Result) -> Result:
         The same with answer and notes.
     """
     from analysis.report import write_report
-    from sweeps.mirror import MirrorError, mirror
+    from sweeps.mirror import MirrorError, mirror, store_made_meanwhile
 
     folder, notes = result.folder, []
     if not result.trained and folder.answer.exists() and folder.mlflow.exists():
@@ -177,14 +177,15 @@ def finish(result: Result) -> Result:
         return replace(result, answer=answer, sentence=answer.get("sentence", ""), notes=tuple(notes))
     data, sentence = None, ""
     try:
-        written = write_report(folder.root)
+        with store_made_meanwhile(folder):
+            written = write_report(folder.root)
         data, sentence = written.data, written.sentence
     except SpecError as error:
         sentence = "No answer: " + " ".join(error.faults)
     try:
         notes.append(mirror(folder).sentence.replace("DIR", str(folder.root)))
     except MirrorError as error:
-        notes.append(f"{error} The results are complete without it; `lratlas mirror {folder.root}` makes it again.")
+        notes.append(str(error))
     return replace(result, answer=data, sentence=sentence, notes=tuple(notes))
 
 

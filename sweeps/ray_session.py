@@ -177,7 +177,10 @@ def _join(address: str, modules: Sequence[str], common: Mapping[str, Any]) -> No
         )
     except ConnectionError as error:
         raise SpecError(
-            [f"--address must be that of a running Ray cluster, found none at {address!r}: {error}"]
+            [
+                f"--address must be that of a running Ray cluster that knows this user's token, found none at "
+                f"{address!r}: {error}; where it runs, set RAY_AUTH_TOKEN_PATH to a copy of its token"
+            ]
         ) from None
     except ray.exceptions.AuthenticationError as error:
         raise SpecError(

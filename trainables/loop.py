@@ -134,6 +134,7 @@ class _PackRun:
             if tensors:
                 self._restore(tensors)
                 tensors = {}
+                yield self._report()  # how far it already is, before the first new row
             else:
                 self._begin(cohort)
             for report in self._train_cohort(cohort, save_seconds, stop):

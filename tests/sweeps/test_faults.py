@@ -74,7 +74,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The first table is members.parquet, then come parts.
-@pytest.mark.parametrize("room", [0, 1, 2, 5])
+@pytest.mark.parametrize("room", [0, *(pytest.param(room, marks=pytest.mark.slow) for room in (1, 2, 5))])
 def test_full_disk_is_one_message_and_nothing_is_lost(
     room: int, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def run_process(out: Path, sweep: Path, runner: str) -> tuple[object, ...]:
     return ("run", sweep, "--out", out, "--runner", runner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_ctrl_c_saves_says_how_to_go_on_and_leaves_no_process(
     runner: str, tmp_path: Path, whole: dict[str, pd.DataFrame]
@@ -98,6 +99,7 @@ def attempts_begun(out: Path) -> int:
     return sum(int(path.read_text()) for path in (out / "state").glob("*.attempt.json"))
 
 
+@pytest.mark.slow
 def test_resume_of_a_finished_sweep_rebuilds_only_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,6 +116,7 @@ def test_resume_of_a_finished_sweep_rebuilds_only_what_is_missing(
     assert {path: path.stat().st_mtime_ns for path in out.glob("epochs/*")} == before
 
 
+@pytest.mark.slow
 def test_failed_members_are_listed_and_tried_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, mended = tmp_path / "out", tmp_path / "mended"
     sweep = small.write_sweep(tmp_path / "s.yaml", task="user_tasks:mendable", task_args={"mended": str(mended)})

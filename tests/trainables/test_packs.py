@@ -202,6 +202,7 @@ def test_sphere_holds_its_radius(tmp_path: Path) -> None:
     assert norms == pytest.approx([4.0] * len(norms), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_same_rows_in_another_process(tmp_path: Path) -> None:
     script = (
         "import sys, json; sys.path.insert(0, sys.argv[1]);"
