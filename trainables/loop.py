@@ -68,9 +68,10 @@ def _keep_freed_memory() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            trim_threshold, mmap_threshold, one_gigabyte = -1, -3, 1 << 30
-            libc.mallopt(mmap_threshold, one_gigabyte)
-            libc.mallopt(trim_threshold, one_gigabyte)
+            trim_threshold, top_pad, mmap_threshold = -1, -2, -3
+            libc.mallopt(mmap_threshold, 1 << 25)  # glibc's largest; anything above is refused
+            libc.mallopt(trim_threshold, 1 << 30)
+            libc.mallopt(top_pad, 1 << 26)
 
 
 def train(
