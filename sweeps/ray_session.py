@@ -27,8 +27,8 @@ WORKER_ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # Otherwise every worker starts a pool of compile processes as large as the machine.
     "TORCHINDUCTOR_COMPILE_THREADS": "1",
-    # Ray runs a trial in a thread, and glibc gives a thread an arena of its own that returns freed tensors to the system
-    # at every step, whatever `trainables.loop` asks of the main one.
+    # Ray runs a trial in a thread, and glibc gives a thread an arena of its own that returns freed tensors to the
+    # system at every step, whatever `trainables.loop` asks of the main one.
     "MALLOC_ARENA_MAX": "1",
     # Relative paths in a user's task mean the folder where the command was typed.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",

@@ -16,6 +16,9 @@ __all__ = ["Population", "fresh", "select", "to_module_layout"]
 class Population:
     """K networks in training.
 
+    Names are in alphabetical order, also after saving and loading: where tensors are handed on as lists, position means
+    the same tensor everywhere.
+
     Attributes:
         trained: parameters the optimiser updates, name to `[K, *shape]`.
         momenta: their momentum buffers; empty when no member of the recipe uses momentum.
@@ -57,7 +60,8 @@ class Population:
         """
 
         def group(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(f"{prefix}/"): t for name, t in flat.items() if name.startswith(f"{prefix}/")}
+            names = sorted(name for name in flat if name.startswith(f"{prefix}/"))
+            return {name.removeprefix(f"{prefix}/"): flat[name] for name in names}
 
         return cls(
             trained=group("trained"),
@@ -119,7 +123,7 @@ def fresh(
         return value.clone(memory_format=torch.contiguous_format)  # strides as after any row copy: one compiled graph
 
     named = [dict(module.named_parameters()) for module in rows]
-    parameters = {name: stacked(name, [row[name] for row in named]) for name in named[0]}
+    parameters = {name: stacked(name, [row[name] for row in named]) for name in sorted(named[0])}
     learned = {name for name, parameter in named[0].items() if parameter.requires_grad}
     named_buffers = [dict(module.named_buffers()) for module in rows]
     trained = {name: value for name, value in parameters.items() if name in learned}
@@ -127,7 +131,7 @@ def fresh(
         trained=trained,
         momenta={name: torch.zeros_like(value) for name, value in trained.items()} if momentum else {},
         frozen={name: value for name, value in parameters.items() if name not in learned},
-        buffers={name: stacked(name, [row[name] for row in named_buffers]) for name in named_buffers[0]},
+        buffers={name: stacked(name, [row[name] for row in named_buffers]) for name in sorted(named_buffers[0])},
         alive=torch.ones(len(rows), dtype=torch.bool),
         sums=torch.zeros(3, len(rows), dtype=dtype),
     )

@@ -79,7 +79,8 @@ class Setting:
 
     def _decide_rule(self) -> Rule:
         invariant = set(scale_invariant_parameters(self.arena.task))
-        trained = [name for name, parameter in self.arena.task.model().named_parameters() if parameter.requires_grad]
+        named = dict(self.arena.task.model().named_parameters())
+        trained = sorted(name for name, parameter in named.items() if parameter.requires_grad)  # as in a population
         recipe = self.pack.recipe
         if recipe.sphere_radius is not None and not invariant:
             raise SpecError(

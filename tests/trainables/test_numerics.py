@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packs import facts, recipe, run, shared_pack, two_phase
+from packs import facts, recipe, run, separate_pack, shared_pack, two_phase
 from torch import nn
 
 from trainables import executors
@@ -199,6 +199,33 @@ def test_any_module_trains_in_the_loop_and_its_norms_are_rows(
         assert alone[member.member_id] == together[member.member_id]
     first, last = together[members[0].member_id][6,], together[members[0].member_id][12,]
     assert last["train_loss"] < first["train_loss"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("network", [mixed_network, conv_network])
+def test_parameters_keep_their_places_over_branches_and_resumes(
+    network: object, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (3, 4) if network is mixed_network else (2, 6, 6)
+    x, y = torch.randn(80, *shape, generator=generator), torch.randint(0, 3, (80,), generator=generator)
+    task = Task(model=network, train=Split(x, y), test=Split(x[:20], y[:20]))  # type: ignore[arg-type]
+    monkeypatch.setattr("trainables.arena.build_task", lambda _recipe, _seed: task)
+    members = two_phase(
+        Recipe(task="mine:task", batch_size=8), lrs=(0.05, 0.2), finetune_lrs=(0.01,), seeds=(0, 1), data_seed=0
+    )
+    whole = facts(run(shared_pack(members), tmp_path / "whole"))  # type: ignore[operator]
+    for looks in (1, 3):
+        count = iter(range(1000))
+        seen = run(
+            shared_pack(members),
+            tmp_path / str(looks),
+            stop=lambda c=count, s=looks: next(c) >= s,  # type: ignore[operator,misc]
+        )
+        seen += run(shared_pack(members), tmp_path / str(looks), attempt=1)  # type: ignore[operator]
+        assert facts(seen) == whole
+    alone = facts(run(separate_pack(members[-1]), tmp_path / "alone"))[members[-1].member_id]  # type: ignore[operator]
+    end = whole[members[-1].member_id]
+    assert {key: alone[key] for key in end} == end
 
 
 def test_norm_statistics_are_exact_averages() -> None:
