@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-torch = pytest.importorskip("torch")
-
-from analysis.geometry import barrier, measure, pairs_of, solutions_of  # noqa: E402
+from analysis.geometry import barrier, measure, pairs_of, solutions_of
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 from sweeps.folder import SCHEMA_VERSION, RunFolder, write_json
 from sweeps.plan import Plan, plan
@@ -169,7 +170,6 @@ def test_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_is_not_there(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     check_resources(sweep)
     greedy = load_sweep("band-digits", [*CHANGES, "run.gpus_per_pack=1"])
