@@ -185,7 +185,7 @@ def finish(result: Result) -> Result:
     try:
         notes.append(mirror(folder).sentence.replace("DIR", str(folder.root)))
     except MirrorError as error:
-        notes.append(str(error))
+        notes.append(f"{error} The results are complete without it; `lratlas mirror {folder.root}` makes it again.")
     return replace(result, answer=data, sentence=sentence, notes=tuple(notes))
 
 

@@ -72,6 +72,7 @@ def test_packed_equals_ordinary_training_in_float64(
             assert (value[0] - expected[name]).abs().max() <= 1e-12 * max(1.0, float(expected[name].abs().max()))
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_pack_size_slot_or_neighbours(tmp_path: Path) -> None:
     members = two_phase(recipe(), lrs=(1e-3, 4e-3, 1.6e-2), finetune_lrs=(1e-3, 1e-4), seeds=(0, 1, 2))
     roots, tuned = members[:9], members[9:]
@@ -86,6 +87,7 @@ def test_bits_do_not_depend_on_pack_size_slot_or_neighbours(tmp_path: Path) -> N
     assert alone == {pair[0].member_id: everyone[pair[0].member_id]}
 
 
+@pytest.mark.slow
 def test_shared_beginning_equals_separate_training(tmp_path: Path) -> None:
     members = two_phase(recipe(), lrs=(1e-3, 2e-2), finetune_lrs=(1e-3, 1e-4), seeds=(0, 1))
     run(shared_pack(members, measure=FULL), tmp_path / "shared")
