@@ -8,111 +8,15 @@ returns a `Task`.
 import difflib
 import importlib
 import inspect
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from trainables.builtin_models import MODELS
+from trainables.builtin_tasks import TASKS
+from trainables.parameters import Builtin, Parameter
 from trainables.spec import Scalar, SpecError
 
 __all__ = ["MODELS", "TASKS", "Builtin", "Parameter", "faults_of_model", "faults_of_task", "resolve", "task_arguments"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parameter:
-    """One argument of a built-in.
-
-    Attributes:
-        kind: `int`, `float` or `str`.
-        default: used when the sweep file is silent.
-        low: smallest legal value.
-        high: largest legal value.
-        choices: the legal values of a closed choice.
-    """
-
-    kind: type
-    default: Scalar
-    low: float = -math.inf
-    high: float = math.inf
-    choices: tuple[str, ...] = ()
-
-    def fault(self, where: str, value: object) -> str | None:
-        """What is wrong with `value`, or None.
-
-        Args:
-            where: how the argument is called in the sweep file.
-            value: what the sweep file says.
-
-        Returns:
-            One sentence with the rule and the value found.
-        """
-        if self.kind is str:
-            if not isinstance(value, str):
-                return f"{where} must be a string, found {value!r}"
-            if self.choices and value not in self.choices:
-                return f"{where} must be one of {', '.join(self.choices)}; found {value!r}"
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return f"{where} must be a finite number, found {value!r}"
-        if self.kind is int and value != int(value):
-            return f"{where} must be a whole number, found {value!r}"
-        if not self.low <= value <= self.high:
-            return f"{where} must be between {self.low:g} and {self.high:g}, found {value!r}"
-        return None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Builtin:
-    """A task or model that ships with the project."""
-
-    name: str
-    target: str
-    summary: str
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-
-
-SHAPES = ("tick", "circles", "sectors", "stripe", "diamond", "peaks", "cross", "union_jack")
-
-TASKS: Mapping[str, Builtin] = {
-    "digits": Builtin(
-        name="digits",
-        target="trainables.tasks.digits:digits",
-        summary="scikit-learn's 8x8 digits, a random subset for each data seed, labels wrong at a chosen rate",
-        parameters={
-            "train_size": Parameter(kind=int, default=300, low=10, high=1787),
-            "test_size": Parameter(kind=int, default=1200, low=10, high=1787),
-            "label_noise": Parameter(kind=float, default=0.0, low=0.0, high=1.0),
-        },
-    ),
-    "tick_features": Builtin(
-        name="tick_features",
-        target="trainables.tasks.features:tick_features",
-        summary="2-D features, each alone enough to tell two classes apart (Sadrtdinov et al., NeurIPS 2024)",
-        parameters={
-            "features": Parameter(kind=int, default=16, low=1, high=1024),
-            "train_size": Parameter(kind=int, default=512, low=2),
-            "test_size": Parameter(kind=int, default=2000, low=2),
-            "probe_size": Parameter(kind=int, default=1000, low=2),
-            "shape": Parameter(kind=str, default="tick", choices=SHAPES),
-            "margin": Parameter(kind=float, default=0.1, low=0.0, high=0.2),
-            "label_noise": Parameter(kind=float, default=0.0, low=0.0, high=1.0),
-        },
-    ),
-}
-
-MODELS: Mapping[str, Builtin] = {
-    "mlp_si": Builtin(
-        name="mlp_si",
-        target="trainables.models:mlp_si",
-        summary="scale-invariant MLP: no biases, affine-free LayerNorm + ReLU after each hidden layer, frozen head",
-        parameters={
-            "width": Parameter(kind=int, default=32, low=2, high=65536),
-            "depth": Parameter(kind=int, default=2, low=1, high=64),
-            "head_norm": Parameter(kind=float, default=10.0, low=1e-6, high=1e6),
-            "norm_eps": Parameter(kind=float, default=1e-7, low=0.0, high=1.0),
-        },
-    ),
-}
 
 
 def _unknown(kind: str, name: str, legal: Mapping[str, object], hint: str = "") -> str:

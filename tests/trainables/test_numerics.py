@@ -13,7 +13,7 @@ from trainables.arena import StackedSplit
 from trainables.build import build_task
 from trainables.evaluate import Evaluator, evaluate_loop, evaluate_stacked, reestimate_norms
 from trainables.invariance import scale_invariant_parameters
-from trainables.models import mlp_si
+from trainables.models.mlp import mlp_si
 from trainables.population import fresh, to_module_layout
 from trainables.spec import Measure, Member, Phase, Recipe, SpecError
 from trainables.stacking import NotStackable, stack
@@ -36,7 +36,7 @@ def mixed_network() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "build", [mixed_network, lambda: mlp_si(12, 3, width=9, depth=3, head_norm=10.0, norm_eps=1e-7)]
+    "build", [mixed_network, lambda: mlp_si((12,), 3, width=9, depth=3, head_norm=10.0, norm_eps=1e-7)]
 )
 def test_stacked_forward_equals_each_module(build: object) -> None:
     model = stack(build())  # type: ignore[operator]
@@ -243,10 +243,10 @@ def test_norm_statistics_are_exact_averages() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 11])
 def test_evaluation_equals_each_module_and_ignores_company(rows: int) -> None:
-    model = stack(mlp_si(12, 4, width=9, depth=2, head_norm=10.0, norm_eps=1e-7))
+    model = stack(mlp_si((12,), 4, width=9, depth=2, head_norm=10.0, norm_eps=1e-7))
 
     def build() -> nn.Module:
-        return mlp_si(12, 4, width=9, depth=2, head_norm=10.0, norm_eps=1e-7)
+        return mlp_si((12,), 4, width=9, depth=2, head_norm=10.0, norm_eps=1e-7)
 
     split = StackedSplit(torch.randn(2, 30_000, 12), torch.randint(0, 4, (2, 30_000)))
     population = fresh(build, range(11), transposed=model.transposed, momentum=False, dtype=torch.float32)

@@ -2,11 +2,56 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Split", "Task", "errors", "per_sample_binary_cross_entropy", "per_sample_cross_entropy"]
+__all__ = [
+    "Augment",
+    "GatherAugment",
+    "ModelBuilder",
+    "Split",
+    "Task",
+    "errors",
+    "per_sample_binary_cross_entropy",
+    "per_sample_cross_entropy",
+]
+
+ModelBuilder = Callable[[tuple[int, ...], int], nn.Module]
+"""(shape of one input as the network sees it, outputs) to a fresh network."""
+
+
+class Augment(Protocol):
+    """A random change of training samples, decided by bits alone, so that it repeats exactly wherever it runs."""
+
+    def __call__(self, x: Tensor, bits: Tensor) -> Tensor:
+        """Change a batch.
+
+        Args:
+            x: stored samples, `[B, ...]`.
+            bits: 64 random bits for each sample as int64, `[B]`: a function of (seed, epoch, sample).
+
+        Returns:
+            Changed samples as they are stored, `[B, ...]`.
+        """
+        ...
+
+
+@runtime_checkable
+class GatherAugment(Protocol):
+    """An augmentation that picks its batch itself, out of data prepared once: one gather instead of gather and change.
+
+    It is also an `Augment`.
+    """
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """What `gather` reads, from all stored samples `[n, ...]`; made once on the device."""
+        ...
+
+    def gather(self, prepared: Tensor, rows: Tensor, bits: Tensor) -> Tensor:
+        """Samples `rows` (int64, any shape `[...]`), changed as `bits` (`[...]`) say: `[..., *sample]`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -14,7 +59,8 @@ class Split:
     """A named part of the data, held in memory.
 
     Attributes:
-        x: inputs, `[n, ...]`.
+        x: inputs, `[n, ...]`: floating, token ids, or images as they are stored (uint8 `[n, H, W, C]`; then the task's
+            `encode` makes inputs of them).
         y: targets, `[n]`: class indices, or 0./1. for a one-logit model.
         group: optional sample group, `[n]`.
     """
@@ -78,7 +124,9 @@ class Task:
         test: what is reported.
         valid: what choices are made on, if the task has it.
         loss: (logits `[B, C]`, targets `[B]`) to per-sample losses `[B]`.
-        augment: batched, on the device, driven by explicit random bits.
+        augment: batched, on the device, driven by explicit random bits; of training batches only.
+        encode: stored uint8 samples `[B, H, W, C]` to network inputs (float32, `[B, C, H, W]`), on the device; hashable
+            by content. Splits stored as floats or token ids reach the network as they are.
         probes: named evaluation sets.
         scale_invariant: names of the scale-invariant parameters; None = found numerically.
     """
@@ -88,9 +136,24 @@ class Task:
     test: Split
     valid: Split | None = None
     loss: Callable[[Tensor, Tensor], Tensor] = per_sample_cross_entropy
-    augment: Callable[..., Tensor] | None = None
+    augment: Augment | None = None
+    encode: Callable[[Tensor], Tensor] | None = None
     probes: Mapping[str, Split] = field(default_factory=dict)
     scale_invariant: Sequence[str] | None = None
+
+    def inputs(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Stored samples as the network takes them.
+
+        Args:
+            x: `[B, ...]`, of a split.
+            dtype: floating type of the computation.
+
+        Returns:
+            `[B, ...]`.
+        """
+        if x.dtype == torch.uint8 and self.encode is not None:
+            return self.encode(x).to(dtype)
+        return as_dtype(x, dtype)
 
     def split(self, name: str) -> Split | None:
         """The split or probe set called `name`.

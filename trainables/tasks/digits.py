@@ -1,14 +1,12 @@
 """Real images that ship with scikit-learn: the 1,797 handwritten digits, 8x8 pixels."""
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from trainables.tasks.base import Split, Task, per_sample_cross_entropy
+from trainables.tasks.base import ModelBuilder, Split, Task, per_sample_cross_entropy
 
 __all__ = ["digits"]
 
@@ -25,7 +23,7 @@ def _images() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
 
 def digits(
     *,
-    model: Callable[[int, int], nn.Module],
+    model: ModelBuilder,
     train_size: int = 300,
     test_size: int = 1200,
     label_noise: float = 0.0,
@@ -34,7 +32,7 @@ def digits(
     """Classify digits, with a share of the training labels wrong.
 
     Args:
-        model: (inputs, outputs) to a network.
+        model: (shape of one input, outputs) to a network.
         train_size: training images, drawn at random without replacement.
         test_size: test images, drawn likewise from the rest.
         label_noise: probability that a training label is replaced, once and for all, by a class drawn uniformly from
@@ -56,7 +54,7 @@ def digits(
         return Split(torch.from_numpy((images[rows] - mean) / std), torch.from_numpy(y))
 
     return Task(
-        model=lambda: model(images.shape[1], CLASSES),
+        model=lambda: model((images.shape[1],), CLASSES),
         train=split(train, noisy),
         test=split(test, labels[test]),
         loss=per_sample_cross_entropy,

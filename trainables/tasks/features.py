@@ -3,15 +3,13 @@
 Sadrtdinov et al., NeurIPS 2024, arXiv 2410.22113.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from trainables.tasks.base import Split, Task, per_sample_binary_cross_entropy
+from trainables.tasks.base import ModelBuilder, Split, Task, per_sample_binary_cross_entropy
 from trainables.tasks.shapes import SHAPES, draw, draw_border
 
 __all__ = ["tick_features"]
@@ -39,7 +37,7 @@ def _probes(features: int, size: int, shape_name: str, margin: float) -> dict[st
 
 def tick_features(
     *,
-    model: Callable[[int, int], nn.Module],
+    model: ModelBuilder,
     features: int = 16,
     train_size: int = 512,
     test_size: int = 2000,
@@ -52,7 +50,7 @@ def tick_features(
     """Tell two equally likely classes apart by `features` independent 2-D features, every one of them sufficient.
 
     Args:
-        model: (inputs, outputs) to a network.
+        model: (shape of one input, outputs) to a network.
         features: how many; the input has twice as many coordinates.
         train_size: training points.
         test_size: test points.
@@ -76,7 +74,7 @@ def tick_features(
     swapped = rng.random(train_size) < label_noise
 
     return Task(
-        model=lambda: model(2 * features, 1),
+        model=lambda: model((2 * features,), 1),
         train=_split(x, np.where(swapped, 1 - y, y)),
         test=_split(x_test, y_test),
         loss=per_sample_binary_cross_entropy,

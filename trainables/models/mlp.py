@@ -1,4 +1,6 @@
-"""Networks. Ordinary `nn.Module`s: how many of them train together is not their concern."""
+"""Multilayer perceptrons."""
+
+import math
 
 import torch
 from torch import nn
@@ -6,14 +8,16 @@ from torch import nn
 __all__ = ["mlp_si"]
 
 
-def mlp_si(inputs: int, outputs: int, *, width: int, depth: int, head_norm: float, norm_eps: float) -> nn.Sequential:
+def mlp_si(
+    shape: tuple[int, ...], outputs: int, *, width: int, depth: int, head_norm: float, norm_eps: float
+) -> nn.Sequential:
     """Scale-invariant MLP (Sadrtdinov et al., NeurIPS 2024): the loss depends on the direction of its weights only.
 
     Each hidden layer is a linear map without bias, a LayerNorm without affine parameters and a ReLU. The last linear
     map is scaled once to a given norm and never trained.
 
     Args:
-        inputs: input coordinates.
+        shape: of one input.
         outputs: logits.
         width: units of each hidden layer.
         depth: hidden layers.
@@ -23,7 +27,8 @@ def mlp_si(inputs: int, outputs: int, *, width: int, depth: int, head_norm: floa
     Returns:
         A module; its hidden weights are normal with the variance 1/fan-in, so a random direction.
     """
-    layers: list[nn.Module] = []
+    inputs = math.prod(shape)
+    layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
     for fan_in in [inputs, *[width] * (depth - 1)]:
         linear = nn.Linear(fan_in, width, bias=False)
         nn.init.normal_(linear.weight, std=fan_in**-0.5)
