@@ -1,13 +1,36 @@
 """From a recipe to a task: built-ins get their model from the recipe, a user's own task brings it."""
 
 import inspect
+from collections.abc import Mapping
 from functools import lru_cache, partial
 
-from trainables.catalog import MODELS, TASKS, resolve
-from trainables.spec import Recipe, SpecError
-from trainables.tasks.base import Task
+from trainables.catalog import MODELS, TASKS, TORCHVISION, faults_of_model, resolve
+from trainables.models.outside import own_model, torchvision_model
+from trainables.spec import Recipe, Scalar, SpecError
+from trainables.tasks.base import ModelBuilder, Task
 
-__all__ = ["build_task"]
+__all__ = ["build_task", "model_builder"]
+
+
+def model_builder(name: str, args: Mapping[str, Scalar]) -> ModelBuilder:
+    """The function that makes a named network.
+
+    Args:
+        name: a built-in's name, `"torchvision:NAME"`, or `"package.module:function"`.
+        args: the model's arguments; a built-in's may leave out any that has a default.
+
+    Returns:
+        (shape of one input as the network sees it, outputs) to a fresh network.
+
+    Raises:
+        SpecError: no such model, or it does not take these arguments.
+    """
+    if name in MODELS:
+        defaults = {key: parameter.default for key, parameter in MODELS[name].parameters.items()}
+        return partial(resolve(MODELS[name].target), **{**defaults, **args})
+    if faults := faults_of_model(name, args):
+        raise SpecError(faults)
+    return partial(torchvision_model if name.startswith(TORCHVISION) else own_model, name, **args)
 
 
 @lru_cache(maxsize=256)
@@ -27,9 +50,7 @@ def build_task(recipe: Recipe, data_seed: int) -> Task:
     if recipe.task in TASKS:
         if recipe.model is None:
             raise SpecError([f"task {recipe.task!r} needs a model; legal: {', '.join(MODELS)}"])
-        builtin = MODELS[recipe.model]
-        defaults = {name: parameter.default for name, parameter in builtin.parameters.items()}
-        model = partial(resolve(builtin.target), **{**defaults, **recipe.model_args})
+        model = model_builder(recipe.model, recipe.model_args)
         function = resolve(TASKS[recipe.task].target)
         return function(model=model, data_seed=data_seed, **recipe.task_args)  # type: ignore[no-any-return]
     function = resolve(recipe.task)

@@ -14,7 +14,7 @@ class Parameter:
     """One argument of a built-in.
 
     Attributes:
-        kind: `int`, `float` or `str`.
+        kind: `int`, `float`, `str` or `bool`.
         default: used when the sweep file is silent.
         low: smallest legal value.
         high: largest legal value.
@@ -37,6 +37,8 @@ class Parameter:
         Returns:
             One sentence with the rule and the value found.
         """
+        if self.kind is bool:
+            return None if isinstance(value, bool) else f"{where} must be true or false, found {value!r}"
         if self.kind is str:
             if not isinstance(value, str):
                 return f"{where} must be a string, found {value!r}"

@@ -112,7 +112,7 @@ def test_each_feature_alone_tells_the_class() -> None:
         (faults_of_task("no_such_module_here:task", {}), ["no_such_module_here"]),
         (faults_of_task("json:task", {}), ["'json'", "no function 'task'"]),
         (faults_of_task("json:dumps", {}), ["json:dumps", "obj"]),
-        (faults_of_model("mlp", {}), ["unknown model 'mlp'", "mlp_si"]),
+        (faults_of_model("mlp_s", {}), ["unknown model 'mlp_s'", "did you mean 'mlp_si'"]),
         (faults_of_model("mlp_si", {"width": "wide"}), ["width", "finite number", "'wide'"]),
     ],
 )

@@ -5,7 +5,34 @@ import math
 import torch
 from torch import nn
 
-__all__ = ["mlp_si"]
+__all__ = ["mlp", "mlp_si"]
+
+
+def mlp(shape: tuple[int, ...], outputs: int, *, width: int, depth: int, norm: str, dropout: float) -> nn.Sequential:
+    """Ordinary MLP: layers with bias, an optional norm with scale and shift, and ReLU; every parameter trained.
+
+    Args:
+        shape: of one input.
+        outputs: logits.
+        width: units of each hidden layer.
+        depth: hidden layers.
+        norm: `"none"`, `"layer"` or `"batch"`.
+        dropout: after each ReLU.
+
+    Returns:
+        A module with torch's default initial weights.
+    """
+    layers: list[nn.Module] = [nn.Flatten()] if len(shape) > 1 else []
+    for fan_in in [math.prod(shape), *[width] * (depth - 1)]:
+        layers.append(nn.Linear(fan_in, width))
+        if norm == "layer":
+            layers.append(nn.LayerNorm(width))
+        elif norm == "batch":
+            layers.append(nn.BatchNorm1d(width))
+        layers.append(nn.ReLU())
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
 def mlp_si(
