@@ -135,6 +135,10 @@ def positions(frame: pd.DataFrame, members: pd.DataFrame) -> Ints:
     return found
 
 
+_OF_PHASES = ("steps", "weight_decay", "grad_noise", "activation_noise")
+"""Columns that each phase has of its own beside its learning rate; of a later phase they make no arms."""
+
+
 def _first_lr(members: pd.DataFrame, phase: str) -> str:
     return f"{phase}_lr" if f"{phase}_lr" in members else "lr"
 
@@ -148,7 +152,7 @@ def _quality_labels(members: pd.DataFrame, phases: Sequence[str]) -> pd.Series:
             continue
         has = members[column].notna()
         part = members.loc[has, column].map(lambda lr, phase=phase: f"{phase}@{lr_text(lr)}")
-        for name in ("steps", "weight_decay"):
+        for name in _OF_PHASES:
             extra = members.loc[has, f"{phase}_{name}"] if f"{phase}_{name}" in members else None
             if extra is not None and extra.nunique() > 1:
                 part = part + extra.map(lambda value, name=name: f",{name}={value:g}")
@@ -160,7 +164,7 @@ def _quality_labels(members: pd.DataFrame, phases: Sequence[str]) -> pd.Series:
 def _arm_columns(members: pd.DataFrame, axes: Sequence[str], phases: Sequence[str]) -> dict[str, str]:
     """Axes that make arms, each with the column that holds its value for members of every phase."""
     rates = {"lr", *(f"{phase}_lr" for phase in phases)}
-    later = {f"{phase}_{name}" for phase in phases[1:] for name in ("steps", "weight_decay")}
+    later = {f"{phase}_{name}" for phase in phases[1:] for name in _OF_PHASES}
     columns = {}
     for axis in axes:
         column = f"{phases[0]}_{axis}" if f"{phases[0]}_{axis}" in members and axis == "weight_decay" else axis

@@ -2,27 +2,40 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, StrictBool, TypeAdapter, ValidationError
 
-from sweeps.schema import Builder, Count, NotNegative, PhaseSpec, Positive
-from trainables.catalog import MODELS, TASKS, task_arguments
+from sweeps.fields import Count, NotNegative, Positive, Share
+from sweeps.schema import Builder, PhaseSpec
+from trainables.catalog import MODELS, TASKS, TORCHVISION, model_arguments, task_arguments
 from trainables.spec import Scalar, SpecError
 
-__all__ = ["Target", "arguments", "checked", "targets"]
+__all__ = ["OF_PHASES", "OF_RECIPES", "Target", "arguments", "checked", "targets"]
+
+OF_RECIPES = ("batch_size", "sphere_radius", "optimizer", "nesterov", "beta1", "beta2", "label_smoothing")
+"""Quantities in `train` that must be equal in a pack."""
+OF_PHASES = ("lr", "weight_decay", "steps", "grad_noise", "activation_noise")
+"""Quantities that each phase may have of its own."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 _RULES: Mapping[str, TypeAdapter[Any]] = {
     "seed": TypeAdapter(Seed),
     "data_seed": TypeAdapter(Seed),
-    "momentum": TypeAdapter(Annotated[float, Field(ge=0, lt=1)]),
+    "momentum": TypeAdapter(Share),
     "weight_decay": TypeAdapter(NotNegative),
     "lr": TypeAdapter(Positive),
     "steps": TypeAdapter(Count),
     "batch_size": TypeAdapter(Count),
     "sphere_radius": TypeAdapter(Positive | None),
+    "optimizer": TypeAdapter(Literal["sgd", "adam", "adamw"]),
+    "nesterov": TypeAdapter(StrictBool),
+    "beta1": TypeAdapter(Share),
+    "beta2": TypeAdapter(Share),
+    "label_smoothing": TypeAdapter(Share),
+    "grad_noise": TypeAdapter(NotNegative),
+    "activation_noise": TypeAdapter(NotNegative),
 }
 
 
@@ -51,30 +64,34 @@ class Target:
         return self.section != "member" and not self.is_rate and self.phase in (None, 0)
 
 
-def targets(phases: Iterable[PhaseSpec | None], task: Builder | None, model: Builder | None) -> dict[str, Target]:
+def targets(
+    phases: Iterable[PhaseSpec | None], task: Builder | None, model: Builder | None, axes: Iterable[str] = ()
+) -> dict[str, Target]:
     """Every legal name of an axis.
 
     Args:
         phases: the sweep's phases; None for one that could not be read.
         task: the sweep's task; None if it could not be read.
         model: the sweep's model, if any.
+        axes: the axes' names: what they mean to nobody else, they mean to a model that does not list its arguments.
 
     Returns:
         Name to what it sets. Arguments that a task and its model share are left out: the name would be ambiguous.
     """
     phases = list(phases)
     found = {name: Target("member", name) for name in ("seed", "data_seed")}
-    found |= {name: Target("train", name) for name in ("momentum", "weight_decay", "batch_size", "sphere_radius")}
+    found |= {name: Target("train", name) for name in ("momentum", "weight_decay", *OF_RECIPES)}
     for index, phase in enumerate(phases):
         if phase:
-            found |= {
-                f"{phase.name}_{field}": Target("phase", field, index) for field in ("lr", "weight_decay", "steps")
-            }
+            found |= {f"{phase.name}_{field}": Target("phase", field, index) for field in OF_PHASES}
     if len(phases) == 1:
         found["lr"] = Target("phase", "lr", 0)
     of_task, of_model = _names(task, "task"), _names(model, "model")
     found |= {name: Target("task", name) for name in of_task if name not in of_model}
-    return found | {name: Target("model", name) for name in of_model if name not in of_task}
+    found |= {name: Target("model", name) for name in of_model if name not in of_task}
+    if model and model.name.startswith(TORCHVISION):
+        found |= {name: Target("model", name) for name in axes if name not in found and name not in of_task}
+    return found
 
 
 def checked(field: str, value: Scalar) -> Any:
@@ -111,12 +128,13 @@ def arguments(builder: Builder, kind: str, given: Mapping[str, Scalar]) -> dict[
     parameters = _parameters(builder, kind)
     wanted = {**builder.args, **given}
     if parameters is None:
-        return {**task_arguments(builder.name), **wanted}
+        listed = task_arguments(builder.name) if kind == "task" else model_arguments(builder.name)
+        return {**listed, **wanted}
     return {name: parameter.kind(wanted.get(name, parameter.default)) for name, parameter in parameters.items()}
 
 
 def _parameters(builder: Builder, kind: str) -> Mapping[str, Any] | None:
-    """A built-in's parameters; None for a user's own task."""
+    """A built-in's parameters; None for a user's own."""
     builtin = (TASKS if kind == "task" else MODELS).get(builder.name)
     return builtin.parameters if builtin else None
 
@@ -128,7 +146,10 @@ def _names(builder: Builder | None, kind: str) -> list[str]:
     parameters = _parameters(builder, kind)
     if parameters is not None:
         return list(parameters)
+    if ":" not in builder.name:
+        return []
     try:
-        return list(task_arguments(builder.name)) if kind == "task" and ":" in builder.name else []
+        listed = task_arguments(builder.name) if kind == "task" else model_arguments(builder.name)
     except SpecError:
-        return list(builder.args)
+        listed = {}
+    return list({**listed, **builder.args})

@@ -3,53 +3,16 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
-from sweeps.axes import Target, checked, targets
+from sweeps.axes import OF_PHASES, checked
+from sweeps.draft import Draft
 from sweeps.faults import unknown
-from sweeps.schema import AnalysisSpec, Axis, Builder, MeasureSpec, PhaseSpec, Train
+from sweeps.schema import Builder
+from sweeps.training_checks import course_faults, optimizer_faults
 from trainables.catalog import MODELS, TASKS, faults_of_model, faults_of_task
 from trainables.spec import Scalar
 
-__all__ = ["Draft", "faults_of"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """A sweep file's parts; None for what could not be read (its fault is told already) or is not there.
-
-    Attributes:
-        whole: True when every part could be read.
-    """
-
-    task: Builder | None
-    model: Builder | None
-    train: Train | None
-    phases: tuple[PhaseSpec | None, ...]
-    axes: Mapping[str, Axis | None]
-    measure: MeasureSpec | None
-    headline: Mapping[str, Scalar]
-    analysis: AnalysisSpec | None
-    whole: bool
-
-    @property
-    def targets(self) -> dict[str, Target]:
-        """Every legal name of an axis."""
-        return targets(self.phases, self.task, self.model)
-
-    def points(self, name: str) -> tuple[Scalar, ...]:
-        """An axis' values; empty where it could not be read."""
-        axis = self.axes.get(name)
-        axis = self.axes.get(axis.same_as) if axis and axis.same_as else axis
-        return axis.points if axis else ()
-
-    def phase_points(self, index: int, field: str) -> tuple[float, ...]:
-        """All values a phase's quantity takes, by its literal or its axis; empty where it has none, or no legal one."""
-        phase = self.phases[index]
-        literal = getattr(phase, field) if phase else None
-        names = [name for name, target in self.targets.items() if target == Target("phase", field, index)]
-        found = (literal,) if literal is not None else tuple(point for name in names for point in self.points(name))
-        return tuple(point for point in found if isinstance(point, int | float))
+__all__ = ["faults_of"]
 
 
 def faults_of(draft: Draft) -> list[str]:
@@ -103,7 +66,7 @@ def _axis_names(draft: Draft) -> Iterator[str]:
 
 def _may_be_meant(draft: Draft, name: str) -> bool:
     """True for a name that a part could give a meaning, were it known: its fault is told already."""
-    if (not draft.phases or not all(draft.phases)) and name.endswith(("lr", "_steps", "_weight_decay")):
+    if (not draft.phases or not all(draft.phases)) and name.endswith(OF_PHASES):
         return True
     known = [(draft.task, TASKS), (draft.model, MODELS)]
     unsure = [of for builder, of in known if (builder and builder.name not in of) or (not builder and not draft.whole)]
@@ -128,7 +91,7 @@ def _literal_and_axis(draft: Draft) -> Iterator[str]:
         places |= {name: f"{section}.{name}" for name in (builder.args if builder else ())}
     places |= {name: f"train.{name}" for name in (draft.train.model_fields_set if draft.train else ())}
     for index, phase in enumerate(draft.phases):
-        for field in ("lr", "weight_decay", "steps"):
+        for field in OF_PHASES:
             if phase and getattr(phase, field) is not None:
                 places[f"{phase.name}_{field}"] = f"phases.{index}.{field}"
                 places |= {"lr": f"phases.{index}.lr"} if field == "lr" and len(draft.phases) == 1 else {}
@@ -221,7 +184,8 @@ def _batch(draft: Draft) -> Iterator[str]:
     """An epoch holds at least one step."""
     sizes = draft.points("batch_size") or ((draft.train.batch_size,) if draft.train else ())
     samples = draft.points("train_size") or ((draft.task.args.get("train_size"),) if draft.task else ())
-    numbers = [[value for value in found if isinstance(value, int)] for found in (sizes, samples)]
+    # a train_size of 0 stands for all there are
+    numbers = [[value for value in found if isinstance(value, int) and value > 0] for found in (sizes, samples)]
     if all(numbers) and max(numbers[0]) > min(numbers[1]):
         yield (
             f"batch_size must be at most train_size, found {max(numbers[0])} and {min(numbers[1])}; "
@@ -236,4 +200,16 @@ def _number(text: str) -> float | None:
         return None
 
 
-_CHECKS = (_builders, _axis_names, _axis_values, _literal_and_axis, _phases, _measure, _headline, _metric, _batch)
+_CHECKS = (
+    _builders,
+    _axis_names,
+    _axis_values,
+    _literal_and_axis,
+    _phases,
+    course_faults,
+    optimizer_faults,
+    _measure,
+    _headline,
+    _metric,
+    _batch,
+)

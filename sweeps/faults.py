@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -64,11 +64,18 @@ def sentences(error: ValidationError, root: type[BaseModel], prefix: tuple[int |
     Returns:
         One sentence for each finding.
     """
-    return [_sentence(dict(found), root, prefix) for found in error.errors(include_url=False)]
+    return [line for found in error.errors(include_url=False) for line in _sentences(dict(found), root, prefix)]
+
+
+def _sentences(found: dict[str, Any], root: type[BaseModel], prefix: tuple[int | str, ...]) -> list[str]:
+    """One finding; several sentences where a part's own check found several faults."""
+    if found["type"] != "value_error":
+        return [_sentence(found, root, prefix)]
+    return [_sentence({**found, "msg": line}, root, prefix) for line in str(found["msg"]).split("\n")]
 
 
 def _sentence(found: dict[str, Any], root: type[BaseModel], prefix: tuple[int | str, ...]) -> str:
-    location = tuple(part for part in found["loc"] if part != "[key]")
+    location = tuple(part for part in found["loc"] if not str(part).startswith("["))  # what pydantic adds: no place
     where = dotted((*prefix, *location))
     rule = str(found["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
     if found["type"] == "extra_forbidden":
@@ -82,7 +89,7 @@ def _sentence(found: dict[str, Any], root: type[BaseModel], prefix: tuple[int | 
     if found["type"] == "value_error":
         return f"{where}: {rule}"
     if found["type"] == "literal_error":
-        rule += did_you_mean(found["input"], [word.strip("'") for word in rule.split() if word.startswith("'")])
+        rule += did_you_mean(found["input"], [word.strip("',") for word in rule.split() if word.startswith("'")])
     return f"{where} {rule[0].lower()}{rule[1:]}, found {found['input']!r}"
 
 
@@ -92,7 +99,16 @@ def _keys(root: type[BaseModel], location: Iterable[int | str]) -> list[str]:
     for part in location:
         here = here.model_fields[part].annotation if _is_model(here) else _inner(here)
         here = _inner(here) if get_origin(here) in (Union, UnionType) else here
-    return list(here.model_fields) if _is_model(here) else []
+    model = _model_in(here)
+    return list(model.model_fields) if model else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The first model among the forms that a value may have."""
+    if _is_model(annotation):
+        return annotation  # type: ignore[no-any-return]
+    forms = get_args(annotation) if get_origin(annotation) in (Union, UnionType, Annotated) else ()
+    return next((model for form in forms if (model := _model_in(form))), None)
 
 
 def _inner(annotation: Any) -> Any:

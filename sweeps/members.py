@@ -104,6 +104,13 @@ def _member_columns(member: Member, pack_id: str) -> dict[str, Any]:
         "sphere_radius": recipe.sphere_radius,
         "decoupled": recipe.decoupled,
         "dtype": recipe.dtype,
+        "optimizer": str(recipe.optimizer),
+        "nesterov": recipe.nesterov,
+        "beta1": recipe.beta1,
+        "beta2": recipe.beta2,
+        "eps": recipe.eps,
+        "label_smoothing": recipe.label_smoothing,
+        "groups": json.dumps([asdict(group) for group in recipe.groups]),
         "seed": member.seed,
         "data_seed": member.data_seed,
         "momentum": member.momentum,
@@ -116,6 +123,9 @@ def _member_columns(member: Member, pack_id: str) -> dict[str, Any]:
         columns[f"{phase.name}_lr"] = phase.lr
         columns[f"{phase.name}_steps"] = phase.steps
         columns[f"{phase.name}_weight_decay"] = phase.weight_decay
+        for noise, level in (("grad_noise", phase.grad_noise), ("activation_noise", phase.activation_noise)):
+            if level or f"{phase.name}_{noise}" in member.axes:
+                columns[f"{phase.name}_{noise}"] = level
     columns["phases"] = json.dumps([asdict(phase) for phase in member.phases])
     return columns
 

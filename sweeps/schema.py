@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -15,55 +14,38 @@ from pydantic import (
     model_validator,
 )
 
+from sweeps.fields import (
+    Count,
+    Fraction,
+    NotNegative,
+    Number,
+    Part,
+    Positive,
+    Value,
+    auto_or_count,
+    bytes_of,
+    size_in_words,
+)
+from sweeps.training import CurveSpec, GroupSpec, PhaseSpec, RateOf, Train
 from trainables.spec import Measure, Scalar, Swa
 
 __all__ = [
     "AnalysisSpec",
     "Axis",
     "Builder",
+    "CurveSpec",
+    "GroupSpec",
     "LogGrid",
     "MeasureSpec",
     "PhaseSpec",
+    "RateOf",
     "RunSpec",
     "Sweep",
     "Train",
 ]
 
 
-def _not_a_bool(value: object) -> object:
-    """Refuse true and false where a number is meant: pydantic would read them as 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError(f"must be a number, found {str(value).lower()}")
-    return value
-
-
-def _auto_or_count(value: object) -> object:
-    """One rule in place of the two halves of a union."""
-    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"must be auto or a whole number of at least 1, found {value!r}")
-    return value
-
-
-def _one_value(value: object) -> object:
-    """One rule in place of the parts of a union."""
-    if value is not None and not isinstance(value, str | int | float):
-        raise ValueError(f"must be one number, word, true, false or null, found {value!r}")
-    return value
-
-
-_Number = BeforeValidator(_not_a_bool)
-Value = Annotated[Scalar, BeforeValidator(_one_value)]
-Count = Annotated[int, _Number, Field(ge=1)]
-Positive = Annotated[float, _Number, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, _Number, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, _Number, Field(gt=0, lt=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Builder(_Part):
+class Builder(Part):
     """A task or a model: its name, and beside it the arguments its function takes."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -77,35 +59,7 @@ class Builder(_Part):
         return dict(self.__pydantic_extra__)
 
 
-class Train(_Part):
-    """How every step is done."""
-
-    batch_size: Count | None = None
-    sphere_radius: Positive | None = None
-    momentum: Annotated[float, _Number, Field(ge=0, lt=1)] = 0.0
-    weight_decay: NotNegative = 0.0
-    decoupled: bool = False
-    dtype: Literal["float32", "float64"] = "float32"
-
-
-class SwaSpec(_Part):
-    """Averages over the last weights of a phase: one for each window, of weights `every` steps apart."""
-
-    every: Count
-    windows: Annotated[tuple[Count, ...], Field(min_length=1)]
-
-
-class PhaseSpec(_Part):
-    """A stretch of training at constant hyperparameters; what it leaves out is an axis, or `train` says it."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    steps: Count | None = None
-    lr: Positive | None = None
-    weight_decay: NotNegative | None = None
-    swa: SwaSpec | None = None
-
-
-class Refinement(_Part):
+class Refinement(Part):
     """A denser part of a grid, both ends included."""
 
     low: Positive
@@ -145,11 +99,11 @@ class LogGrid(Refinement):
         return merged
 
 
-class Axis(_Part):
+class Axis(Part):
     """What one quantity runs through: exactly one of the four forms."""
 
     values: tuple[Value, ...] | None = None
-    range: Annotated[int, _Number] | None = None
+    range: Annotated[int, Number] | None = None
     log_grid: LogGrid | None = None
     same_as: str | None = None
 
@@ -181,34 +135,41 @@ class Axis(_Part):
         return tuple(self.log_grid.values()) if self.log_grid else self.values or ()
 
 
-class MeasureSpec(_Part):
+class MeasureSpec(Part):
     """What is recorded while training; it changes no weight."""
 
     report_every: Count
     keep: tuple[Count, ...] = ()
     probes: tuple[str, ...] = ()
+    norm_statistics: Literal["running", "training_set"] = "running"
 
 
-class AnalysisSpec(_Part):
+class AnalysisSpec(Part):
     """What is asked of the results: the band of initial learning rates within `margin` of the best."""
 
     kind: Literal["band"] = "band"
     metric: str = "auto"
     margin: Fraction = 0.01
-    confidence: Annotated[float, _Number, Field(ge=0.5, lt=1)] = 0.95
+    confidence: Annotated[float, Number, Field(ge=0.5, lt=1)] = 0.95
     converged_loss: Positive = 0.01
 
 
-class RunSpec(_Part):
+class RunSpec(Part):
     """How it is run."""
 
-    members_per_pack: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)] = "auto"
+    members_per_pack: Annotated[Literal["auto"] | int, BeforeValidator(auto_or_count)] = "auto"
     gpus_per_pack: NotNegative = 0.0
-    max_failures: Annotated[int, _Number, Field(ge=0)] = 2
-    executor: Literal["auto", "stacked", "loop"] = "auto"
+    max_failures: Annotated[int, Number, Field(ge=0)] = 2
+    executor: Literal["auto", "stacked", "branches", "loop"] = "auto"
+    checkpoint_budget: Annotated[str | None, BeforeValidator(size_in_words)] = "50GB"
+
+    @property
+    def checkpoint_bytes(self) -> int | None:
+        """Most bytes that kept weights may take; None for no limit."""
+        return None if self.checkpoint_budget is None else bytes_of(self.checkpoint_budget)
 
 
-class Sweep(_Part):
+class Sweep(Part):
     """All members of one question."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -219,9 +180,9 @@ class Sweep(_Part):
     model: Builder | None = None
     train: Train
     phases: Annotated[tuple[PhaseSpec, ...], Field(min_length=1)]
-    axes: dict[str, Axis] = {}
+    axes: dict[str, Axis] = Field(default={})
     measure: MeasureSpec
-    headline: dict[str, Value] = {}
+    headline: dict[str, Value] = Field(default={})
     analysis: AnalysisSpec = AnalysisSpec()
     run: RunSpec = RunSpec()
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from sweeps.axes import Target, arguments, checked, targets
-from sweeps.schema import Sweep
-from trainables.spec import Member, Phase, Recipe, SpecError
+from sweeps.axes import OF_PHASES, OF_RECIPES, Target, arguments, checked, targets
+from sweeps.schema import RateOf, Sweep
+from trainables.spec import Member, Optimizer, Phase, Recipe, SpecError
 
 __all__ = ["members"]
 
@@ -30,7 +30,7 @@ def members(sweep: Sweep) -> list[Member]:
     Raises:
         SpecError: two combinations of the axes make the same member.
     """
-    places = targets(sweep.phases, sweep.task, sweep.model)
+    places = targets(sweep.phases, sweep.task, sweep.model, sweep.axes)
     found = [member for last in range(len(sweep.phases)) for member in _ending_with(last, sweep, places)]
     first: dict[str, Member] = {}
     for member in found:
@@ -59,11 +59,13 @@ def _ending_with(last: int, sweep: Sweep, places: Mapping[str, Target]) -> Itera
         point: dict[str, Any] = dict(zip(free, values, strict=True))
         for name, source in copies.items():
             point[name] = point[source]
+        shared = recipe(point)
+        momentum = point.get("momentum", sweep.train.momentum)
         yield Member(
-            recipe=recipe(point),
+            recipe=shared,
             seed=point.get("seed", 0),
             data_seed=point.get("data_seed", 0),
-            momentum=point.get("momentum", sweep.train.momentum),
+            momentum=momentum if not shared.optimizer.adapts else 0.0,  # Adam's is beta1
             phases=schedule(point),
             axes=point,
         )
@@ -71,7 +73,7 @@ def _ending_with(last: int, sweep: Sweep, places: Mapping[str, Target]) -> Itera
 
 def _pace(place: Target) -> int:
     """0 for what makes recipes, 1 for what makes schedules, 2 for what else tells members apart."""
-    if place.section in ("task", "model") or place.field in ("batch_size", "sphere_radius"):
+    if place.section in ("task", "model") or place.field in OF_RECIPES:
         return 0
     return 1 if place.section == "phase" or place.field == "weight_decay" else 2
 
@@ -96,13 +98,18 @@ def _once(names: list[str], make: Callable[[Point], _Made]) -> Callable[[Point],
 def _recipe(sweep: Sweep, places: Mapping[str, Target], point: Point) -> Recipe:
     task = {name: value for name, value in point.items() if places[name].section == "task"}
     model = {name: value for name, value in point.items() if places[name].section == "model"}
+    optimizer = Optimizer(point.get("optimizer", sweep.train.optimizer))
+    # In a sweep of several optimisers each takes what belongs to it, so that no member is there twice.
+    foreign = ("nesterov",) if optimizer.adapts else ("beta1", "beta2")
+    quantities = {name: point.get(name, getattr(sweep.train, name)) for name in OF_RECIPES if name not in foreign}
+    quantities |= {"eps": sweep.train.eps} if optimizer.adapts else {}
     return Recipe(
         task=sweep.task.name,
         task_args=arguments(sweep.task, "task", task),
         model=sweep.model.name if sweep.model else None,
         model_args=arguments(sweep.model, "model", model) if sweep.model else {},
-        batch_size=point.get("batch_size", sweep.train.batch_size),
-        sphere_radius=point.get("sphere_radius", sweep.train.sphere_radius),
+        **quantities,
+        groups=tuple(group.group for group in sweep.train.groups),
         decoupled=sweep.train.decoupled,
         dtype=sweep.train.dtype,
     )
@@ -111,10 +118,13 @@ def _recipe(sweep: Sweep, places: Mapping[str, Target], point: Point) -> Recipe:
 def _schedule(sweep: Sweep, places: Mapping[str, Target], point: Point, last: int) -> tuple[Phase, ...]:
     """Phases up to `last`; a phase's own axis or literal counts before what holds for all phases."""
     decay = point.get("weight_decay", sweep.train.weight_decay)
-    phases = []
+    phases: list[Phase] = []
     for index, phase in enumerate(sweep.phases[: last + 1]):
-        literal = {"steps": phase.steps, "lr": phase.lr, "weight_decay": phase.weight_decay}
+        literal = {field: getattr(phase, field) for field in OF_PHASES}
         values = {"weight_decay": decay} | {field: value for field, value in literal.items() if value is not None}
         values |= {places[name].field: value for name, value in point.items() if places[name].phase == index}
-        phases.append(Phase(name=phase.name, **values))
+        if isinstance(relative := values["lr"], RateOf):
+            (base,) = (earlier.lr for earlier in phases if earlier.name == relative.of)
+            values["lr"] = base * relative.times
+        phases.append(Phase(name=phase.name, curve=phase.curve.curve, fresh_optimizer=phase.fresh_optimizer, **values))
     return tuple(phases)

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from sweeps.axes import arguments
-from sweeps.checks import Draft, faults_of
+from sweeps.checks import faults_of
+from sweeps.draft import Draft
 from sweeps.faults import sentences
 from sweeps.schema import AnalysisSpec, Axis, Builder, LogGrid, MeasureSpec, PhaseSpec, Sweep, Train
 from sweeps.source import override, preset_names, read_source

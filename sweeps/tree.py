@@ -1,7 +1,8 @@
 """The prefix tree: members whose schedules begin alike share a trunk, which is trained once and cut where they part.
 
 Members of one trunk agree in recipe, seeds and momentum; what they share is counted in steps at equal hyperparameters,
-so that two phases at one learning rate and a single long one begin alike. A trunk is also cut at every phase's end.
+so that two phases at one learning rate and a single long one begin alike, and so do two of different lengths that warm
+up, stay, and decay at their ends. A trunk is also cut at every phase's end.
 """
 
 import hashlib
@@ -10,14 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate
 
+from sweeps.schedules import Key, Schedule, phase_key
 from trainables.spec import Member, Phase, Recipe
 
 __all__ = ["Node", "Tree", "grow"]
-
-Key = tuple[tuple[int, float, float], ...]
-"""A schedule without its phases' names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class Node:
         start: schedule steps done before it.
         steps: its own length.
         phase: the owner's phase it is part of.
+        phase_start: schedule steps done before that phase.
         phase_end: True where the owner's phase ends with it.
         owner: the member whose rows it writes.
         ends: True where the owner's schedule ends with it.
@@ -42,6 +41,7 @@ class Node:
     start: int
     steps: int
     phase: Phase
+    phase_start: int
     phase_end: bool
     owner: Member
     ends: bool
@@ -76,6 +76,7 @@ class _Cut:
     owner: int  # index into the shape's schedules; -1 until it is known
     ends: bool
     phase: int = 0  # index into the owner's phases
+    phase_start: int = 0
     phase_end: bool = False
 
 
@@ -98,7 +99,7 @@ def grow(members: Iterable[Member]) -> list[Tree]:
         know their parents: the owner of the last segment of the prefix that they do not own themselves.
     """
     kin: dict[tuple[str, int, int, float], list[tuple[Key, Member]]] = {}
-    schedule = _once_for_each_object(lambda phases: tuple(phase.key for phase in phases))
+    schedule = _once_for_each_object(lambda phases: tuple(map(phase_key, phases)))
     for member in members:
         group = (member.recipe.recipe_id, member.data_seed, member.seed, float(member.momentum))
         kin.setdefault(group, []).append((schedule(member.phases), member))
@@ -135,6 +136,7 @@ def _node(cut: _Cut, owner: Member, group: str) -> Node:
         cut.start,
         cut.end - cut.start,
         owner.phases[cut.phase],
+        cut.phase_start,
         cut.phase_end,
         owner,
         cut.ends,
@@ -154,20 +156,17 @@ def _with_parent(member: Member, parent_id: str | None, branch_step: int) -> Mem
 
 
 @lru_cache(maxsize=4096)
-def _shape(schedules: tuple[Key, ...]) -> _Shape:
+def _shape(keys: tuple[Key, ...]) -> _Shape:
     """Cut the trunks of a set of sorted schedules."""
-    bounds = [list(accumulate(steps for steps, _, _ in schedule)) for schedule in schedules]
+    schedules = [Schedule(key) for key in keys]
+    bounds = [schedule.bounds for schedule in schedules]
     trees: list[list[_Cut]] = []
     # What is still to be cut: the trunk's tree and node (none at the root), where it ends, who goes on, the prefix.
     parts: deque[tuple[list[_Cut] | None, int, int, list[int], str]] = deque([(None, 0, 0, [*range(len(bounds))], "")])
     while parts:
         tree, parent, start, passing, prefix = parts.popleft()
-        alike: dict[tuple[float, float], list[int]] = {}
-        for index in passing:
-            alike.setdefault(schedules[index][bisect_right(bounds[index], start)][1:], []).append(index)
-        for (lr, decay), group in alike.items():
-            end = min(bounds[index][bisect_right(bounds[index], start)] for index in group)
-            text = _extended(prefix, lr, decay, end)
+        for group in _alike(schedules, passing, start):
+            end, text = _trunk([schedules[index] for index in group], start, prefix)
             ending = [index for index in group if bounds[index][-1] == end]
             going = [index for index in group if bounds[index][-1] > end]
             # Schedules of different phases may train alike to the end: each such twin trains its last part itself.
@@ -185,9 +184,34 @@ def _shape(schedules: tuple[Key, ...]) -> _Shape:
     return _owned(trees, bounds)
 
 
-def _extended(prefix: str, lr: float, decay: float, end: int) -> str:
+def _alike(schedules: list[Schedule], passing: list[int], start: int) -> list[list[int]]:
+    """Those that do the step after `start` in the same way, together."""
+    alike: dict[tuple[bool, str], list[int]] = {}
+    for index in passing:
+        schedule = schedules[index]
+        how = (start in schedule.fresh, schedule.texts[schedule.place(start)])
+        alike.setdefault(how, []).append(index)
+    return list(alike.values())
+
+
+def _trunk(group: list[Schedule], start: int, prefix: str) -> tuple[int, str]:
+    """How far schedules that begin alike stay together (not beyond a phase's end), and the prefix up to there."""
+    text = f"{prefix}|fresh@{start}" if start in group[0].fresh else prefix
+    places = [schedule.place(start) for schedule in group]
+    while True:
+        how = group[0].texts[places[0]]
+        end = min(schedule.stops[place] for schedule, place in zip(group, places, strict=True))
+        text = _extended(text, how, end)
+        if any(end in schedule.bounds for schedule in group):
+            return end, text
+        places = [schedule.place(end) for schedule in group]
+        if len({schedule.texts[place] for schedule, place in zip(group, places, strict=True)}) > 1:
+            return end, text
+
+
+def _extended(prefix: str, how: str, end: int) -> str:
     """A prefix in words: hyperparameters and the step at which they end, equal ones in a row written once."""
-    stretch = f"|{lr!r},{decay!r}:"
+    stretch = f"|{how}:"
     head, mark, _ = prefix.rpartition(stretch)
     continues = mark and "|" not in prefix[len(head) + 1 :]
     return f"{head if continues else prefix}{stretch}{end}"
@@ -213,7 +237,11 @@ def _owned(trees: list[list[_Cut]], bounds: list[list[int]]) -> _Shape:
         owned.append(
             tuple(
                 replace(
-                    cut, owner=owner, phase=bisect_right(bounds[owner], cut.start), phase_end=cut.end in bounds[owner]
+                    cut,
+                    owner=owner,
+                    phase=(phase := bisect_right(bounds[owner], cut.start)),
+                    phase_start=bounds[owner][phase - 1] if phase else 0,
+                    phase_end=cut.end in bounds[owner],
                 )
                 for cut, owner in zip(cuts, owners, strict=True)
             )

@@ -1,12 +1,15 @@
 """Members of a sweep: how many, which, and that ids depend on what is trained and nothing else."""
 
+import json
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from sweeps.space import members
 from sweeps.sweep import load_sweep, sweep_from_mapping
+from trainables.spec import Curve, Phase, Recipe
 
 BASE: dict[str, Any] = {
     "name": "small",
@@ -94,3 +97,83 @@ def test_recipes_come_from_axes_of_task_model_and_batch() -> None:
     assert {(r.model_args["width"], r.task_args["label_noise"]) for r in recipes.values()} == {
         (8, 0.0), (8, 0.5), (16, 0.0), (16, 0.5)
     }  # fmt: skip
+
+
+# The id that this member had when recipes and phases could say less: old results must still be found.
+FIRST_OF_BAND_DIGITS = ("85a5450f6fe0cdc6", "6e275ce17b18cfd2")
+
+
+def test_ids_of_older_sweeps_stay() -> None:
+    first = members(load_sweep("band-digits"))[0]
+    assert (first.member_id, first.recipe.recipe_id) == FIRST_OF_BAND_DIGITS
+    written_out = {
+        "batch_size": 16, "optimizer": "sgd", "nesterov": False, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8,
+        "label_smoothing": 0, "groups": [],
+    }  # fmt: skip
+    flat = {"curve": {"kind": "constant", "warmup": 1}, "grad_noise": 0, "fresh_optimizer": False}
+    spelled = made(train=written_out, phases=[{"name": "train", "steps": 100, **flat}])
+    assert [member.member_id for member in spelled] == [member.member_id for member in made()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train": {"batch_size": 16, "optimizer": "adam"}},
+        {"train": {"batch_size": 16, "momentum": 0.9, "nesterov": True}},
+        {"train": {"batch_size": 16, "label_smoothing": 0.1}},
+        {"train": {"batch_size": 16, "groups": [{"parameters": ["*"], "lr_times": 0.5}]}},
+        {"train": {"batch_size": 16, "dtype": "bfloat16"}},
+        *(
+            {"phases": [{"name": "train", "steps": 100, **extra}]}
+            for extra in (
+                {"curve": {"kind": "cosine"}}, {"curve": {"warmup": 2}}, {"curve": {"kind": "linear"}},
+                {"curve": {"kind": "steps", "milestones": [50]}}, {"curve": {"kind": "loss", "below": 0.1}},
+                {"grad_noise": 0.1}, {"activation_noise": 0.1}, {"fresh_optimizer": True},
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_whatever_changes_the_training_changes_the_id(change: dict[str, Any]) -> None:
+    assert {member.member_id for member in made(**change)}.isdisjoint(member.member_id for member in made())
+
+
+def test_a_rate_relative_to_an_earlier_phase_follows_its_axis() -> None:
+    phases = [
+        {"name": "a", "steps": 50},
+        {"name": "b", "steps": 50, "lr": {"of": "a", "times": 0.1}},
+        {"name": "c", "steps": 50, "lr": {"of": "b", "times": 0.5}},
+    ]
+    found = made(phases=phases, axes={"a_lr": {"values": [0.5, 2.0]}})
+    assert [[phase.lr for phase in member.phases] for member in found] == [
+        [0.5], [2.0], [0.5, 0.05], [2.0, 0.2], [0.5, 0.05, 0.025], [2.0, 0.2, 0.1]
+    ]  # fmt: skip
+
+
+def test_axes_of_optimizers_smoothing_and_noise() -> None:
+    axes = {
+        **BASE["axes"],
+        "optimizer": {"values": ["sgd", "adamw"]},
+        "label_smoothing": {"values": [0.0, 0.1]},
+        "train_grad_noise": {"values": [0.0, 0.3]},
+    }
+    train = {"batch_size": 16, "momentum": 0.9, "nesterov": True, "beta1": 0.8, "eps": 1e-4}
+    headline = {"optimizer": "sgd", "label_smoothing": 0.0, "train_grad_noise": 0.0}
+    found = made(train=train, axes=axes, headline=headline)
+    assert len(found) == 16
+    for member in found:
+        recipe = member.recipe
+        mine = (member.momentum, recipe.nesterov, recipe.beta1, recipe.eps)
+        assert mine == ((0.9, True, 0.9, 1e-8) if recipe.optimizer == "sgd" else (0.0, False, 0.8, 1e-4))
+        assert recipe.optimizer == member.axes["optimizer"]
+        assert recipe.label_smoothing == member.axes["label_smoothing"]
+        assert member.phases[0].grad_noise == member.axes["train_grad_noise"]
+
+
+def test_a_recipe_comes_back_from_json() -> None:
+    train = {"batch_size": 16, "optimizer": "adamw", "groups": [{"parameters": ["@norm"], "weight_decay": 0}]}
+    recipe = made(train=train)[0].recipe
+    again = Recipe(**json.loads(json.dumps(asdict(recipe))))
+    assert again == recipe
+    assert again.recipe_id == recipe.recipe_id
+    phase = Phase(name="a", steps=9, lr=0.1, curve=Curve(kind="steps", milestones=(3, 5)), grad_noise=0.1)
+    assert Phase(**json.loads(json.dumps(asdict(phase)))) == phase

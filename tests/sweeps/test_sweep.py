@@ -2,74 +2,23 @@
 
 import copy
 import math
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from drafts import GOOD, Change, faults, put
 
 from sweeps.schema import LogGrid
 from sweeps.source import override, parse_yaml, preset_names, read_source
+from sweeps.space import members
 from sweeps.sweep import load_sweep, sweep_from_mapping
 from trainables.spec import SpecError
-
-GOOD: dict[str, Any] = {
-    "name": "small",
-    "task": {"name": "digits", "train_size": 200},
-    "model": {"name": "mlp_si", "width": 16},
-    "train": {"batch_size": 16},
-    "phases": [
-        {"name": "pretrain", "steps": 100, "swa": {"every": 10, "windows": [2, 5]}},
-        {"name": "finetune", "steps": 50},
-    ],
-    "axes": {
-        "pretrain_lr": {"values": [1e-3, 1e-2]},
-        "finetune_lr": {"values": [1e-4]},
-        "label_noise": {"values": [0.0, 0.2]},
-        "seed": {"range": 2},
-    },
-    "measure": {"report_every": 10},
-    "headline": {"label_noise": 0.2},
-}
-
-Change = Callable[[dict[str, Any]], object]
-
-
-def put(path: str, value: Any, *also_without: str) -> Change:
-    """A change of the good sweep; None removes."""
-
-    def change(sweep: dict[str, Any]) -> None:
-        *way, last = [int(key) if key.isdigit() else key for key in path.split(".")]
-        here: Any = sweep
-        for key in way:
-            here = here.setdefault(key, {}) if isinstance(here, dict) else here[key]
-        if value is None:
-            del here[last]
-        else:
-            here[last] = copy.deepcopy(value)
-        for other in also_without:
-            put(other, None)(sweep)
-
-    return change
-
-
-def faults(*changes: Change) -> list[str]:
-    sweep = copy.deepcopy(GOOD)
-    for change in changes:
-        change(sweep)
-    try:
-        sweep_from_mapping(sweep)
-    except SpecError as error:
-        return error.faults
-    return []
-
 
 # What is wrong; then words the one sentence must hold: the place or rule, the value found, the way out.
 FAULTS: list[tuple[Change, tuple[str, ...]]] = [
     (put("task.name", "digit"), ("unknown task 'digit'", "did you mean 'digits'", "tick_features", "module:function")),
-    (put("model.name", "mlp"), ("unknown model 'mlp'", "mlp_si")),
+    (put("model.name", "mlp_s"), ("unknown model 'mlp_s'", "mlp_si")),
     (put("model", None), ("needs a model", "found none", "mlp_si")),
     (put("task.trainsize", 5), ("unknown task argument 'trainsize'", "did you mean 'train_size'", "test_size")),
     (put("task.train_size", 1790), ("train_size must be between 10 and 1787", "found 1790")),
@@ -82,7 +31,7 @@ FAULTS: list[tuple[Change, tuple[str, ...]]] = [
     (put("frases", []), ("unknown key 'frases' in the sweep file", "did you mean 'phases'")),
     (put("measure", None), ("must have the key 'measure'", "add it")),
     (put("train.momentum", 1.0), ("train.momentum must be less than 1", "found 1.0")),
-    (put("train.dtype", "float23"), ("train.dtype must be 'float32' or 'float64'", "found 'float23'")),
+    (put("train.dtype", "float23"), ("train.dtype must be 'float32', 'float64' or 'bfloat16'", "found 'float23'")),
     (put("train.batch_size", True), ("train.batch_size: must be a number", "found true")),
     (put("train.batch_size", 0), ("train.batch_size must be greater than or equal to 1", "found 0")),
     (put("train.batch_size", None), ("batch size", "found none", "give train.batch_size or axes.batch_size")),
@@ -132,6 +81,9 @@ FAULTS: list[tuple[Change, tuple[str, ...]]] = [
     (put("run.members_per_pack", 0), ("run.members_per_pack: must be auto or a whole number", "found 0")),
     (put("run.executor", "lop"), ("run.executor must be", "'stacked'", "did you mean 'loop'", "found 'lop'")),
     (put("run.gpus_per_pack", -1), ("run.gpus_per_pack must be greater than or equal to 0", "found -1")),
+    (put("run.checkpoint_budget", "20 apples"), ("run.checkpoint_budget", "20GB or 500MiB", "found '20 apples'")),
+    (put("run.checkpoint_budget", 5), ("run.checkpoint_budget", "20GB or 500MiB", "found 5")),
+    (put("measure.norm_statistics", "all"), ("measure.norm_statistics must be", "'training_set'", "found 'all'")),
     (put("tag", "tpu"), ("tag must be 'cpu' or 'gpu'", "found 'tpu'")),
     (put("name", "../etc"), ("name", "pattern", "found '../etc'")),
 ]
@@ -157,9 +109,51 @@ def test_all_faults_are_told_at_once() -> None:
         put("measure.report_every", 60),
     ]
     found = "\n".join(faults(*changes))
-    for words in ("'digit'", "'mlp'", "'sede'", "'momentun'", "-0.001", "empty grid", "found 1 more than once", "60"):
+    for words in ("'digit'", "'mlp_s'", "'sede'", "'momentun'", "-0.001", "empty grid", "found 1 more than once", "60"):
         assert words in found
     assert len(found.split("\n")) == 8
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [("20GB", 20_000_000_000), ("500MiB", 500 * 2**20), (" 1.5 tb ", 1_500_000_000_000), ("4096B", 4096), (None, None)],
+)
+def test_a_checkpoint_budget_in_words(size: str | None, count: int | None) -> None:
+    sweep = copy.deepcopy(GOOD)
+    sweep["run"] = {"checkpoint_budget": size, "executor": "branches"}
+    assert sweep_from_mapping(sweep).run.checkpoint_bytes == count
+
+
+def test_models_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_model_module.py").write_text("def net(shape, outputs, *, width=8, depth): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = put("model", {"name": "my_model_module:net", "depth": 2})
+    assert faults(own) == []
+    widths = [put("axes.width", {"values": [4, 8]}), put("headline.width", 4)]
+    assert faults(own, *widths) == []
+    assert "found both model.depth and axes.depth" in faults(own, put("axes.depth", {"values": [2]}))[0]
+    (found,) = faults(put("model", {"name": "my_model_module:net", "dept": 2}))
+    assert "dept" in found
+    (found,) = faults(put("model", {"name": "my_model_module:nett"}))
+    assert "'nett'" in found
+
+
+def test_axes_of_a_torchvision_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its builders do not list their arguments: an axis that means nothing else is taken for one of them.
+    def check(name: str, args: dict[str, object]) -> list[str]:
+        return [f"{name} does not take {key!r}" for key in args if key != "dropout"]
+
+    monkeypatch.setattr("trainables.models.outside.faults_of_torchvision", check)
+    model = put("model", {"name": "torchvision:mobilenet_v3_small"})
+    axis = [put("axes.dropout", {"values": [0.1, 0.2]}), put("headline.dropout", 0.1)]
+    assert faults(model, *axis) == []
+    sweep = copy.deepcopy(GOOD)
+    for change in (model, *axis):
+        change(sweep)
+    made = members(sweep_from_mapping(sweep))
+    assert {member.recipe.model_args["dropout"] for member in made} == {0.1, 0.2}
+    (found,) = faults(model, put("axes.droput", {"values": [0.1]}))
+    assert "does not take 'droput'" in found
 
 
 def test_faults_follow_from_no_other_fault() -> None:
@@ -239,7 +233,7 @@ def test_a_file_that_is_no_sweep(tmp_path: Path, text: str, words: tuple[str, ..
 
 def test_an_unknown_preset_lists_the_presets() -> None:
     with pytest.raises(
-        SpecError, match=r"unknown preset 'band-tik' \(did you mean 'band-tick'\?\); legal: band-digits"
+        SpecError, match=r"unknown preset 'band-tik' \(did you mean 'band-tick'\?\); legal: .*band-digits"
     ):
         load_sweep("band-tik")
     with pytest.raises(SpecError, match=r"must exist, found none at nowhere/sweep\.yaml"):

@@ -3,11 +3,14 @@
 import random
 from collections.abc import Sequence
 
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.tree import Node, Tree, grow
-from trainables.spec import Member, Phase, Recipe
+from trainables.curves import factor
+from trainables.rates import rates
+from trainables.spec import Curve, Member, Phase, Recipe, Segment
 
 RECIPE = Recipe(task="digits", model="mlp_si", batch_size=16)
 
@@ -18,25 +21,64 @@ phases = st.builds(
     steps=st.integers(1, 4),
     lr=st.sampled_from([0.1, 0.2]),
     weight_decay=st.sampled_from([0.0, 0.5]),
-)
-some_members = st.lists(
-    st.builds(
-        Member,
-        recipe=st.just(RECIPE),
-        seed=st.integers(0, 1),
-        data_seed=st.just(0),
-        momentum=st.sampled_from([0.0, 0.9]),
-        phases=st.lists(phases, min_size=1, max_size=4).map(tuple),
-    ),
-    min_size=1,
-    max_size=12,
-    unique_by=lambda member: member.member_id,
+    grad_noise=st.sampled_from([0.0, 0.0, 0.0, 0.3]),
+    fresh_optimizer=st.sampled_from([False, False, False, True]),
 )
 
 
-def unrolled(member: Member) -> list[tuple[float, float]]:
+@st.composite
+def curved(draw: st.DrawFn) -> Phase:
+    """A phase whose rate changes, or one that meets the rates that such phases pass."""
+    steps, lr = draw(st.integers(1, 6)), draw(st.sampled_from([0.1, 0.2, 0.1 * 0.5]))
+    warmup = draw(st.integers(0, min(3, steps)))
+    kind = draw(st.sampled_from(["constant", "linear", "cosine", "steps", "loss"]))
+    if kind in ("linear", "cosine") and warmup < steps:
+        decay = draw(st.none() | st.integers(1, steps - warmup))
+        curve = Curve(kind=kind, warmup=warmup, decay_steps=decay, end=draw(st.sampled_from([0.0, 0.5])))
+    elif kind == "steps" and warmup < steps:
+        curve = Curve(kind=kind, warmup=warmup, milestones=(draw(st.integers(warmup, steps - 1)),), times=0.5)
+    elif kind == "loss":
+        curve = Curve(kind=kind, warmup=warmup, below=0.1, check_every=1)
+    else:
+        curve = Curve(warmup=warmup)
+    fresh = draw(st.sampled_from([False, False, True]))
+    return Phase(name="curved", steps=steps, lr=lr, curve=curve, fresh_optimizer=fresh)
+
+
+def lists_of_members(phases: st.SearchStrategy[Phase]) -> st.SearchStrategy[list[Member]]:
+    return st.lists(
+        st.builds(
+            Member,
+            recipe=st.just(RECIPE),
+            seed=st.integers(0, 1),
+            data_seed=st.just(0),
+            momentum=st.sampled_from([0.0, 0.9]),
+            phases=st.lists(phases, min_size=1, max_size=4).map(tuple),
+        ),
+        min_size=1,
+        max_size=12,
+        unique_by=lambda member: member.member_id,
+    )
+
+
+some_members = lists_of_members(phases)
+curved_members = lists_of_members(st.one_of(curved(), phases))
+
+
+def does(phase: Phase, t: int, start: int) -> tuple[object, ...]:
+    """Everything that update t of a phase depends on, the phase beginning at schedule step `start`."""
+    curve = phase.curve
+    rate = phase.lr * factor(curve, phase.steps, t)
+    waits = (curve, phase.steps, start) if curve.waits else None  # its rate depends on the member's losses too
+    return (rate, waits, phase.weight_decay, phase.grad_noise, phase.fresh_optimizer and t == 0 and start > 0)
+
+
+def unrolled(member: Member) -> list[tuple[object, ...]]:
     """Hyperparameters of every single step: the schedule without phases."""
-    return [(phase.lr, phase.weight_decay) for phase in member.phases for _ in range(phase.steps)]
+    starts = [sum(phase.steps for phase in member.phases[:i]) for i in range(len(member.phases))]
+    return [
+        does(phase, t, start) for phase, start in zip(member.phases, starts, strict=True) for t in range(phase.steps)
+    ]
 
 
 def path(tree: Tree, node: Node) -> list[Node]:
@@ -65,14 +107,16 @@ def two_phase(seeds: int) -> list[Member]:
     ]
 
 
-@settings(max_examples=100, deadline=None)
-@given(some_members)
+@settings(max_examples=200, deadline=None)
+@given(st.one_of(some_members, curved_members))
 def test_paths_are_the_members_schedules(members: list[Member]) -> None:
     found = paths(grow(members))
     assert set(found) == {member.member_id for member in members}
     for member in members:
         walked = [
-            (node.phase.lr, node.phase.weight_decay) for node in found[member.member_id] for _ in range(node.steps)
+            does(node.phase, step - node.phase_start, node.phase_start)
+            for node in found[member.member_id]
+            for step in range(node.start, node.start + node.steps)
         ]
         assert walked == unrolled(member)
         starts = [node.start for node in found[member.member_id]]
@@ -102,7 +146,7 @@ def test_what_is_shared_is_the_common_beginning(members: list[Member]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(some_members, st.randoms(use_true_random=False))
+@given(curved_members, st.randoms(use_true_random=False))
 def test_the_order_of_members_does_not_matter(members: list[Member], shuffle: random.Random) -> None:
     mixed = members.copy()
     shuffle.shuffle(mixed)
@@ -110,7 +154,7 @@ def test_the_order_of_members_does_not_matter(members: list[Member], shuffle: ra
 
 
 @settings(max_examples=100, deadline=None)
-@given(some_members)
+@given(st.one_of(some_members, curved_members))
 def test_owners_and_parents(members: list[Member]) -> None:
     trees = grow(members)
     linked = {node.owner.member_id: node.owner for tree in trees for node in tree.nodes if node.ends}
@@ -124,6 +168,9 @@ def test_owners_and_parents(members: list[Member]) -> None:
             assert node.owner is linked[node.owner.member_id]
             bounds = [sum(phase.steps for phase in node.owner.phases[: i + 1]) for i in range(len(node.owner.phases))]
             assert node.phase_end == (node.start + node.steps in bounds)
+            assert node.phase_start in [0, *bounds]
+            assert node.phase is node.owner.phases[[0, *bounds].index(node.phase_start)]
+            assert node.phase_start <= node.start < node.phase_start + node.phase.steps
             assert node.ends <= node.phase_end
     for member_id, nodes in paths(trees).items():
         member = linked[member_id]
@@ -143,10 +190,75 @@ def test_owners_and_parents(members: list[Member]) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(some_members)
+@given(st.one_of(some_members, curved_members))
 def test_segments_have_ids_of_their_own(members: list[Member]) -> None:
     ids = [node.segment_id for tree in grow(members) for node in tree.nodes]
     assert len(set(ids)) == len(ids)
+
+
+@settings(max_examples=100, deadline=None)
+@given(curved_members, st.randoms(use_true_random=False))
+def test_a_prefix_has_one_id_whoever_shares_it(members: list[Member], shuffle: random.Random) -> None:
+    whole = paths(grow(members))
+    some = [member for member in members if shuffle.random() < 0.5]
+    if len({(kin(member), tuple(unrolled(member))) for member in members}) == len(members):  # no twins
+        for member_id, nodes in paths(grow(some)).items():
+            assert nodes[-1].segment_id == whole[member_id][-1].segment_id
+
+
+ADAM = Recipe(task="digits", model="mlp_si", batch_size=16, optimizer="adam")  # type: ignore[arg-type]
+
+
+@settings(max_examples=100, deadline=None)
+@given(curved_members)
+def test_trained_rates_are_those_of_a_member_alone(members: list[Member]) -> None:
+    """Bit for bit, from the very numbers that the training loop asks for, Adam's corrections included."""
+    members = [Member(recipe=ADAM, seed=member.seed, phases=member.phases) for member in members]
+    members = list({member.member_id: member for member in members}.values())
+
+    def trained(nodes: list[Node]) -> list[tuple[float, ...]]:
+        steps = []
+        for node in nodes:
+            segment = Segment(
+                segment_id="", parent=None, start=node.start, steps=node.steps, phase=node.phase,
+                phase_start=node.phase_start, phase_end=node.phase_end, owner=node.owner, ends=node.ends,
+            )  # fmt: skip
+            made = rates([segment], ADAM, node.start, node.start + node.steps, torch.float64, "cpu")
+            assert made.root is not None
+            steps += [(lr, *pair) for (lr,), (pair,) in zip(made.lr.tolist(), made.root.tolist(), strict=True)]
+        return steps
+
+    found = paths(grow(members))
+    for member in members:
+        (alone,) = paths(grow([member])).values()
+        assert trained(found[member.member_id]) == trained(alone)
+
+
+def test_lengths_of_warmup_stable_decay_share_their_trunk() -> None:
+    def member(steps: int) -> Member:
+        curve = Curve(kind="linear", warmup=10, decay_steps=20)
+        return Member(recipe=RECIPE, seed=0, phases=(Phase(name="a", steps=steps, lr=0.1, curve=curve),))
+
+    (tree,) = grow([member(100), member(60)])
+    # The decay's first update is still at the full rate: step 40 is shared.
+    assert [(node.start, node.steps, node.phase_start) for node in tree.nodes] == [(0, 41, 0), (41, 19, 0), (41, 59, 0)]
+    assert tree.member_steps == 41 + 19 + 59
+
+
+def test_one_curve_alone_is_not_cut() -> None:
+    curve = Curve(kind="steps", milestones=(30, 60), warmup=5)
+    tail = Phase(name="b", steps=10, lr=0.01)
+    whole = (Phase(name="a", steps=90, lr=0.1, curve=curve), tail)
+    (tree,) = grow([Member(recipe=RECIPE, seed=0, phases=whole[: i + 1]) for i in range(2)])
+    assert [(node.start, node.steps, node.phase_start) for node in tree.nodes] == [(0, 90, 0), (90, 10, 90)]
+    # A plain phase at the dropped rate is the same as the stretch behind the drop.
+    parts = (
+        Phase(name="x", steps=30, lr=0.1, curve=Curve(warmup=5)),
+        Phase(name="y", steps=30, lr=0.1 * 0.1),
+        Phase(name="z", steps=10, lr=0.5),
+    )
+    (tree,) = grow([Member(recipe=RECIPE, seed=0, phases=phases) for phases in (whole, parts)])
+    assert tree.member_steps == 100 + 10
 
 
 def test_pretrain_and_finetune() -> None:

@@ -1,0 +1,102 @@
+"""Schedules as the prefix tree compares them: by what every step does, whatever the phases are called and cut."""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate
+
+from trainables.curves import Stretch, stretches
+from trainables.spec import Phase
+
+__all__ = ["Key", "PhaseKey", "Schedule", "phase_key"]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a phase that is not plain does beyond its steps, learning rate and weight decay.
+
+    Attributes:
+        noise: the noises, in words.
+        fresh: whether the optimiser forgets at the phase's start.
+        stretches: the course of its learning rate.
+    """
+
+    noise: str
+    fresh: bool
+    stretches: tuple[Stretch, ...]
+
+
+PhaseKey = tuple[int, float, float] | tuple[int, float, float, str, Course]
+"""A phase without its name: its key, and what a key in words does not say in numbers."""
+
+Key = tuple[PhaseKey, ...]
+"""A schedule without its phases' names."""
+
+
+def phase_key(phase: Phase) -> PhaseKey:
+    """A phase as schedules are compared.
+
+    Args:
+        phase: any phase.
+
+    Returns:
+        Hashable and sortable; equal for phases that train alike from their start to their end.
+    """
+    if phase.is_plain:
+        return (phase.steps, float(phase.lr), float(phase.weight_decay))
+    noises = {"grad noise": float(phase.grad_noise), "activation noise": float(phase.activation_noise)}
+    noise = "".join(f",{name} {value!r}" for name, value in noises.items() if value)
+    course = Course(noise, phase.fresh_optimizer, stretches(phase.curve, phase.steps))
+    return (phase.steps, float(phase.lr), float(phase.weight_decay), repr((phase.curve, course)), course)
+
+
+class Schedule:
+    """One schedule, cut where it may part from others: a phase ends, or its learning rate begins another course.
+
+    Attributes:
+        bounds: schedule steps at which phases end.
+        stops: schedule steps at which stretches end.
+        texts: for each stretch, everything that its steps depend on, in words.
+        fresh: schedule steps at which the optimiser forgets.
+    """
+
+    __slots__ = ("bounds", "fresh", "stops", "texts")
+
+    def __init__(self, key: Key) -> None:
+        """Put a schedule into words.
+
+        Args:
+            key: one entry for each phase.
+        """
+        self.bounds = list(accumulate(phase[0] for phase in key))
+        self.stops: list[int] = []
+        self.texts: list[str] = []
+        self.fresh: set[int] = set()
+        for end, phase in zip(self.bounds, key, strict=True):
+            start, lr, decay = end - phase[0], phase[1], phase[2]
+            if len(phase) == 3:
+                self._append(end, f"{lr!r},{decay!r}")
+                continue
+            course = phase[4]
+            if course.fresh and start:  # at the very beginning there is nothing to forget
+                self.fresh.add(start)
+            begun = start
+            for stretch in course.stretches:
+                # a changing rate depends on where its change began; a constant one only on its value
+                rate = f"{lr!r} {stretch.law} from {begun}" if stretch.factor is None else f"{lr * stretch.factor!r}"
+                begun = start + stretch.stop
+                self._append(begun, f"{rate},{decay!r}{course.noise}")
+
+    def _append(self, stop: int, text: str) -> None:
+        self.stops.append(stop)
+        self.texts.append(text)
+
+    def place(self, step: int) -> int:
+        """Find the stretch of a step.
+
+        Args:
+            step: schedule steps done before it.
+
+        Returns:
+            Index into `stops` and `texts`.
+        """
+        return bisect_right(self.stops, step)
