@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainables.build import build_task
+from trainables.precision import master_dtype
 from trainables.spec import Recipe, SpecError
 from trainables.tasks.base import Split, Task, as_dtype
 
@@ -18,7 +19,7 @@ class StackedSplit:
     """One split of D draws of a data set.
 
     Attributes:
-        x: `[D, n, ...]`.
+        x: `[D, n, ...]`, as stored.
         y: `[D, n]`.
     """
 
@@ -36,8 +37,8 @@ class Arena:
     """What the members of a pack train and are measured on.
 
     Attributes:
-        task: of the first draw; model, loss and scale invariance are the same in all.
-        draws: data seed to index D.
+        task: of the first draw; model, loss, augmentation and scale invariance are the same in all.
+        draws: data seed to index D; seeds whose data are the same tensors share one.
         splits: split or probe name to its data.
     """
 
@@ -51,15 +52,33 @@ class Arena:
         return self.splits["train"]
 
 
-def _stacked(name: str, splits: Sequence[Split], dtype: torch.dtype, device: torch.device) -> StackedSplit:
-    shapes = {tuple(split.x.shape) for split in splits}
+HELD = 16  # stacked tensors a process keeps: splits of a few data sets
+
+_held: dict[tuple[object, ...], tuple[Sequence[Tensor], Tensor]] = {}
+"""Stacked tensors by the tensors they were made of (kept with them, so that an address means one tensor)."""
+
+
+def _stacked(name: str, parts: Sequence[Tensor], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The parts of all draws as one tensor on the device; all packs of a process share it."""
+    shapes = {tuple(part.shape) for part in parts}
     if len(shapes) > 1:
         raise SpecError(
             [f"split {name!r} must have one shape for every data_seed, found {sorted(shapes)}; make the sizes equal"]
         )
-    x = torch.stack([as_dtype(split.x, dtype) for split in splits])
-    y = torch.stack([as_dtype(split.y, dtype) for split in splits])
-    return StackedSplit(x.to(device), y.to(device))
+    key = (*((part.data_ptr(), tuple(part.shape), part.dtype) for part in parts), dtype, device)
+    if key not in _held:
+        rows = [as_dtype(part, dtype) for part in parts]
+        stacked = (rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)).to(device)
+        while len(_held) >= HELD:
+            del _held[next(iter(_held))]
+        _held[key] = (parts, stacked)
+    return _held[key][1]
+
+
+def _same_data(task: Task) -> tuple[int, ...]:
+    """Where a task's data lie: equal for tasks that are made of the same tensors."""
+    splits = [task.train, task.valid, task.test, *task.probes.values()]
+    return tuple(tensor.data_ptr() for split in splits if split is not None for tensor in (split.x, split.y))
 
 
 def open_arena(recipe: Recipe, data_seeds: Sequence[int], *, probes: bool, device: str = "cpu") -> Arena:
@@ -78,11 +97,17 @@ def open_arena(recipe: Recipe, data_seeds: Sequence[int], *, probes: bool, devic
         SpecError: draws differ in shape.
     """
     distinct = sorted(set(data_seeds))
-    tasks = [build_task(recipe, seed) for seed in distinct]
-    dtype, where = getattr(torch, recipe.dtype), torch.device(device)
+    built = [build_task(recipe, seed) for seed in distinct]
+    places: dict[tuple[int, ...], int] = {}
+    draws = {seed: places.setdefault(_same_data(task), len(places)) for seed, task in zip(distinct, built, strict=True)}
+    tasks = [built[list(draws.values()).index(index)] for index in range(len(places))]
+    dtype, where = master_dtype(recipe), torch.device(device)
     names = [name for name in ("train", "valid", "test") if tasks[0].split(name) is not None]
     splits = {}
     for name in [*names, *(tasks[0].probes if probes else ())]:
-        parts = [split for task in tasks if (split := task.split(name)) is not None]
-        splits[name] = _stacked(name, parts, dtype, where)
-    return Arena(task=tasks[0], draws={seed: index for index, seed in enumerate(distinct)}, splits=splits)
+        parts: list[Split] = [split for task in tasks if (split := task.split(name)) is not None]
+        splits[name] = StackedSplit(
+            _stacked(name, [part.x for part in parts], dtype, where),
+            _stacked(name, [part.y for part in parts], dtype, where),
+        )
+    return Arena(task=tasks[0], draws=draws, splits=splits)

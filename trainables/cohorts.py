@@ -1,6 +1,6 @@
 """Which segments of a pack train side by side, and in which order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from trainables.spec import Measure, Pack, Segment, SpecError, Swa
@@ -44,12 +44,14 @@ def cohorts(pack: Pack) -> list[Cohort]:
     Returns:
         Cohorts in training order.
     """
-    groups: dict[tuple[int, int, int, str, bool], list[int]] = {}
+    groups: dict[tuple[int, int, int, str, bool, bool], list[int]] = {}
     for index, (depth, segment) in enumerate(zip(_depths(pack.segments), pack.segments, strict=True)):
-        key = (depth, segment.start, segment.steps, segment.phase.name, segment.phase_end)  # one set of averages
+        fresh = segment.start == segment.phase_start and segment.phase.fresh_optimizer
+        # one set of averages, one way to begin
+        key = (depth, segment.start, segment.steps, segment.phase.name, segment.phase_end, fresh)
         groups.setdefault(key, []).append(index)
     result = []
-    for (_, start, steps, _, _), indices in sorted(groups.items()):
+    for (_, start, steps, *_), indices in sorted(groups.items()):
         chunks = -(-len(indices) // pack.width)
         size = -(-len(indices) // chunks)
         result += [Cohort(tuple(indices[first : first + size]), start, steps) for first in range(0, len(indices), size)]
@@ -84,13 +86,13 @@ def swa_marks(segment: Segment, swa: Swa) -> dict[int, list[int]]:
     return marks
 
 
-def events(cohort: Cohort, measure: Measure, marks: dict[int, list[int]]) -> list[int]:
+def events(cohort: Cohort, measure: Measure, marks: Iterable[int]) -> list[int]:
     """Schedule steps at which the host looks at the networks.
 
     Args:
         cohort: what trains.
         measure: what is recorded.
-        marks: from `swa_marks`.
+        marks: other steps at which something is due.
 
     Returns:
         Ascending; the last is the cohort's end.

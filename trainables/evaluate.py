@@ -1,6 +1,6 @@
 """Loss and error of many networks on whole splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,16 +8,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainables.arena import Arena, StackedSplit, open_arena
-from trainables.executors import Loss, batched_form
+from trainables.executors.base import Loss, is_out_of_memory
 from trainables.invariance import scale_invariant_parameters
+from trainables.noise import prepare
 from trainables.population import to_module_layout
+from trainables.precision import computes_in_bfloat16, master_dtype
 from trainables.spec import Recipe
-from trainables.stacking import Stacked
-from trainables.tasks.base import errors
+from trainables.stacking import Stacked, batched_form
+from trainables.tasks.base import Task, errors
 
-__all__ = ["Evaluation", "Evaluator", "evaluate_loop", "evaluate_stacked", "reestimate_norms"]
+__all__ = ["Evaluation", "Evaluator", "Yardstick", "evaluate_loop", "evaluate_stacked", "reestimate_norms"]
 
 ELEMENTS = 1 << 18  # input elements in one batched forward: its activations then stay in a core's cache
+MOST_ELEMENTS = 1 << 22  # beyond, the samples of large data sets are taken in parts
+SAMPLES = 1000  # in one forward pass of a single module
+CUDA_SAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,69 @@ class Evaluation:
     n: int
 
 
+@dataclass(frozen=True)
+class Yardstick:
+    """How samples are read and judged.
+
+    Attributes:
+        loss: (logits, targets) to per-sample losses.
+        inputs: stored samples to network inputs.
+        autocast: compute in bfloat16, as in training; losses are float32.
+    """
+
+    loss: Loss
+    inputs: Callable[[Tensor], Tensor]
+    autocast: bool
+
+    @classmethod
+    def of(cls, task: Task, recipe: Recipe) -> "Yardstick":
+        """The yardstick of a recipe.
+
+        Args:
+            task: its task.
+            recipe: says the precision.
+
+        Returns:
+            The yardstick.
+        """
+        dtype = master_dtype(recipe)
+        return cls(task.loss, lambda x: task.inputs(x, dtype), computes_in_bfloat16(recipe))
+
+    def judge(self, forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and error of each sample.
+
+        Args:
+            forward: inputs `[..., B, *shape]` to logits `[..., B, C]`.
+            x: stored samples, `[..., B, *stored shape]`.
+            y: targets, `[..., B]`.
+
+        Returns:
+            Losses and 0 or 1, each `[..., B]`.
+        """
+        inputs = self.inputs(x.flatten(0, y.dim() - 1))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = forward(inputs.view(*y.shape, *inputs.shape[1:]))
+        logits = logits.float() if self.autocast else logits
+        losses = self.loss(logits.flatten(0, -2), y.flatten()).reshape(y.shape)
+        return losses, errors(logits, y).to(losses.dtype)
+
+
+def _in_parts(at_once: int, work: Callable[[int], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """`work` with as many samples at once as memory allows, at most `at_once`."""
+    while True:
+        try:
+            return work(at_once)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or at_once == 1:
+                raise
+            at_once = -(-at_once // 2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+
 @torch.no_grad()
 def evaluate_stacked(
-    model: Stacked, parameters: Mapping[str, Tensor], split: StackedSplit, draws: Tensor, loss: Loss
+    model: Stacked, parameters: Mapping[str, Tensor], split: StackedSplit, draws: Tensor, yardstick: Yardstick
 ) -> Evaluation:
     """Evaluate rows in batched form.
 
@@ -49,29 +114,40 @@ def evaluate_stacked(
         parameters: name to `[N, *shape]`, linear weights transposed.
         split: the data, D draws.
         draws: which draw each row is evaluated on, `[N]`.
-        loss: (logits, targets) to per-sample losses.
+        yardstick: how samples are read and judged.
 
     Returns:
         Loss and error of each row.
     """
     rows = len(draws)
     group = max(2, ELEMENTS // max(1, split.x[0].numel()))
+    part = max(1, min(split.samples, MOST_ELEMENTS // max(1, group * split.x[0, 0].numel())))
     losses, wrong = [], []
     for start in range(0, rows, group):
         index = torch.arange(start, start + group, device=draws.device).clamp(max=rows - 1)
         chosen = {name: tensor.index_select(0, index) for name, tensor in parameters.items()}
         draw = draws.index_select(0, index)
-        logits = model(chosen, split.x.index_select(0, draw))
-        y = split.y.index_select(0, draw)
-        values = loss(logits.flatten(0, 1), y.flatten()).reshape(y.shape)
-        losses.append(values.mean(1))
-        wrong.append(errors(logits, y).to(values.dtype).mean(1))
+
+        def work(at_once: int, chosen: Mapping[str, Tensor] = chosen, draw: Tensor = draw) -> tuple[Tensor, Tensor]:
+            judged = [
+                yardstick.judge(
+                    lambda x: model(chosen, x),
+                    split.x[:, first : first + at_once].index_select(0, draw),
+                    split.y[:, first : first + at_once].index_select(0, draw),
+                )
+                for first in range(0, split.samples, at_once)
+            ]
+            return torch.cat([one for one, _ in judged], 1).mean(1), torch.cat([two for _, two in judged], 1).mean(1)
+
+        group_loss, group_wrong = _in_parts(part, work)
+        losses.append(group_loss)
+        wrong.append(group_wrong)
     return Evaluation(torch.cat(losses)[:rows], torch.cat(wrong)[:rows], split.samples)
 
 
 @torch.no_grad()
 def evaluate_loop(
-    module: nn.Module, state: Mapping[str, Tensor], split: StackedSplit, draws: Tensor, loss: Loss
+    module: nn.Module, state: Mapping[str, Tensor], split: StackedSplit, draws: Tensor, yardstick: Yardstick
 ) -> Evaluation:
     """Evaluate rows one after the other, in eval mode; any module.
 
@@ -80,7 +156,7 @@ def evaluate_loop(
         state: parameter and buffer names to `[N, *shape]`, in the module's layout.
         split: the data, D draws.
         draws: which draw each row is evaluated on, `[N]`.
-        loss: (logits, targets) to per-sample losses.
+        yardstick: how samples are read and judged.
 
     Returns:
         Loss and error of each row.
@@ -90,20 +166,25 @@ def evaluate_loop(
     losses, wrong = [], []
     for row, draw in enumerate(draws.tolist()):
         own = {name: tensor[row] for name, tensor in state.items()}
-        parts_loss, parts_wrong = [], []
-        for x, y in zip(torch.split(split.x[draw], 1000), torch.split(split.y[draw], 1000), strict=True):
-            logits = functional_call(module, own, (x,))
-            values = loss(logits, y)
-            parts_loss.append(values)
-            parts_wrong.append(errors(logits, y).to(values.dtype))
-        losses.append(torch.cat(parts_loss).mean())
-        wrong.append(torch.cat(parts_wrong).mean())
+
+        def work(at_once: int, own: dict[str, Tensor] = own, draw: int = draw) -> tuple[Tensor, Tensor]:
+            judged = [
+                yardstick.judge(lambda x: functional_call(module, own, (x,)), x, y)
+                for x, y in zip(torch.split(split.x[draw], at_once), torch.split(split.y[draw], at_once), strict=True)
+            ]
+            return torch.cat([one for one, _ in judged]).mean(), torch.cat([two for _, two in judged]).mean()
+
+        row_loss, row_wrong = _in_parts(CUDA_SAMPLES if split.x.is_cuda else SAMPLES, work)
+        losses.append(row_loss)
+        wrong.append(row_wrong)
     module.train(was_training)
     return Evaluation(torch.stack(losses), torch.stack(wrong), split.samples)
 
 
 @torch.no_grad()
-def reestimate_norms(module: nn.Module, state: Mapping[str, Tensor], train: StackedSplit, draws: Tensor) -> None:
+def reestimate_norms(
+    module: nn.Module, state: Mapping[str, Tensor], train: StackedSplit, draws: Tensor, yardstick: Yardstick
+) -> None:
     """Replace batch-norm statistics by exact averages over the training set, for weights that were averaged or mixed.
 
     Args:
@@ -111,6 +192,7 @@ def reestimate_norms(module: nn.Module, state: Mapping[str, Tensor], train: Stac
         state: as in `evaluate_loop`; its norm buffers are rewritten in place.
         train: the training split.
         draws: each row's draw, `[N]`.
+        yardstick: how samples are read.
     """
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms:
@@ -128,7 +210,8 @@ def reestimate_norms(module: nn.Module, state: Mapping[str, Tensor], train: Stac
     for row, draw in enumerate(draws.tolist()):
         own = {name: tensor[row] for name, tensor in state.items()}
         for x in torch.split(train.x[draw], 500):
-            functional_call(module, own, (x,))
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=yardstick.autocast):
+                functional_call(module, own, (yardstick.inputs(x),))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     module.train(was_training)
@@ -152,7 +235,8 @@ class Evaluator:
         """
         torch.set_num_threads(1)
         self._arena: Arena = open_arena(recipe, data_seeds, probes=probes)
-        self._module = self._arena.task.model().to(getattr(torch, recipe.dtype))
+        self._module = prepare(self._arena.task.model(), activation_noise=False).to(master_dtype(recipe))
+        self._yardstick = Yardstick.of(self._arena.task, recipe)
         self._stacked = batched_form(self._module)
         self.scale_invariant = scale_invariant_parameters(self._arena.task)
         self.trained = tuple(name for name, p in self._module.named_parameters() if p.requires_grad)
@@ -169,11 +253,11 @@ class Evaluator:
             Loss and error of each.
         """
         draws = torch.as_tensor([self._arena.draws[seed] for seed in data_seeds])
-        data, loss = self._arena.splits[split], self._arena.task.loss
+        data = self._arena.splits[split]
         if self._stacked is not None:
             transposed = to_module_layout(weights, self._stacked.transposed)
-            return evaluate_stacked(self._stacked, transposed, data, draws, loss)
-        return evaluate_loop(self._module, weights, data, draws, loss)
+            return evaluate_stacked(self._stacked, transposed, data, draws, self._yardstick)
+        return evaluate_loop(self._module, weights, data, draws, self._yardstick)
 
     def reestimate_norms(self, weights: Mapping[str, Tensor], data_seeds: Sequence[int]) -> None:
         """Recompute norm statistics of mixed or averaged weights on the training set, in place.
@@ -183,4 +267,4 @@ class Evaluator:
             data_seeds: as in `__call__`.
         """
         draws = torch.as_tensor([self._arena.draws[seed] for seed in data_seeds])
-        reestimate_norms(self._module, weights, self._arena.train, draws)
+        reestimate_norms(self._module, weights, self._arena.train, draws, self._yardstick)

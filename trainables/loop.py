@@ -1,20 +1,21 @@
 """Training a pack: yields what was measured, and can be stopped and taken up again at any moment."""
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from trainables.blame import blame_rows
 from trainables.cohorts import Cohort, events
-from trainables.executors import ExecutorName
-from trainables.order import batches
-from trainables.population import Population
+from trainables.executors.base import ExecutorName, Hyper
+from trainables.population import Population, to_module_layout
+from trainables.process import prepare_process
 from trainables.progress import Progress, load_progress, save_progress
+from trainables.rates import reported_lr
+from trainables.report import Report
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
 from trainables.setting import Setting
 from trainables.solutions import pick
@@ -23,55 +24,13 @@ from trainables.update import row_norm_sq
 
 __all__ = ["Report", "train"]
 
-BLOCK_STEPS = 256  # steps between two looks at the clock; the batch table of a block is a few MB
-
-
-@dataclass(frozen=True)
-class Report:
-    """News from a pack.
-
-    Attributes:
-        pack_id: which pack.
-        part: number of the table part that these rows belong to.
-        epochs: new rows.
-        probes: new rows.
-        statuses: every member of the pack that ended, earlier attempts included.
-        member_steps: done so far, of `pack.member_steps`.
-        best_error: lowest error reported so far, on `valid` where there is one, else on `test`.
-        flush: the consumer must make all rows so far durable before it asks for the next report.
-        done: the pack is finished.
-        note: something to tell the user once.
-    """
-
-    pack_id: str
-    part: int
-    epochs: tuple[EpochRow, ...] = ()
-    probes: tuple[ProbeRow, ...] = ()
-    statuses: Mapping[str, MemberStatus] | None = None
-    member_steps: int = 0
-    best_error: float | None = None
-    flush: bool = False
-    done: bool = False
-    note: str = ""
+MOST_BLOCK_STEPS = 256  # in one go: the batch table of a block is then a few MB
+BLOCK_SECONDS = 0.5  # between two looks at the clock, where steps are slow
+SAVE_SHARE = 0.05  # of the time may go into saving states
 
 
 def _never() -> bool:
     return False
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse freed tensors instead of returning their pages at every step.
-
-    Temporaries of a stacked step are a few MB, above glibc's threshold for handing memory straight back to the system:
-    each step then pays for fresh zeroed pages (measured: the step of 96 MLPs of width 64 took 2.2 times as long).
-    """
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            trim_threshold, top_pad, mmap_threshold = -1, -2, -3
-            libc.mallopt(mmap_threshold, 1 << 25)  # glibc's largest; anything above is refused
-            libc.mallopt(trim_threshold, 1 << 30)
-            libc.mallopt(top_pad, 1 << 26)
 
 
 def train(
@@ -92,7 +51,7 @@ def train(
         pack: what to train.
         folder: the results folder; `state/` and `checkpoints/` in it are written.
         attempt: which execution of the pack this is; written into every row, and the highest counts.
-        executor: `auto`, `stacked` or `loop`.
+        executor: `auto`, `stacked`, `branches` or `loop`.
         device: where to train.
         save_seconds: least time between two saved states within a cohort.
         stop: asked often; when it says True, the state is saved and the iteration ends without a `done` report.
@@ -103,37 +62,45 @@ def train(
     Raises:
         SpecError: the pack cannot be trained as specified, or its saved state is damaged.
     """
-    torch.set_num_threads(1)
-    _keep_freed_memory()
-    setting = Setting(pack, folder, ExecutorName(executor), device)
-    yield from _PackRun(setting, folder, attempt).reports(save_seconds, stop)
+    prepare_process(device)
+    state_file = folder / "state" / f"{pack.pack_id}.safetensors"
+    saved = load_progress(state_file)
+    earlier = saved[0].executor if saved else ""
+    setting = Setting(pack, folder, ExecutorName(executor), device, earlier)
+    yield from _PackRun(setting, folder, attempt, state_file).reports(saved, save_seconds, stop)
 
 
 class _PackRun:
     """One execution of one pack."""
 
-    def __init__(self, setting: Setting, folder: Path, attempt: int) -> None:
+    def __init__(self, setting: Setting, folder: Path, attempt: int, state_file: Path) -> None:
         self.setting, self.attempt = setting, attempt
         self.pack, self.cohorts = setting.pack, setting.cohorts
         self.checkpoints = folder / "checkpoints"
-        self.state_file = folder / "state" / f"{self.pack.pack_id}.safetensors"
+        self.state_file = state_file
         self.progress = Progress()
         self.population: Population | None = None
         self.averages: dict[int, dict[str, Tensor]] = {}
         self.new_rows = False
         self.note = ""
+        self.block_steps = 1
+        self.save_cost = 0.0
+        self.saved_at = time.monotonic()
 
-    def reports(self, save_seconds: float, stop: Callable[[], bool]) -> Iterator[Report]:
+    def reports(
+        self, saved: tuple[Progress, dict[str, Tensor]] | None, save_seconds: float, stop: Callable[[], bool]
+    ) -> Iterator[Report]:
         """Train every cohort that is not finished."""
-        saved = load_progress(self.state_file)
         tensors: dict[str, Tensor] = {}
+        earlier = ""
         if saved is not None:
             self.progress, tensors = saved
+            earlier = self.progress.executor
         self.progress.executor = str(self.setting.executor.name)
         while self.progress.cohort < len(self.cohorts):
             cohort = self.cohorts[self.progress.cohort]
             if tensors:
-                self._restore(tensors)
+                self._restore(tensors, earlier)
                 tensors = {}
                 yield self._report()  # how far it already is, before the first new row
             else:
@@ -153,39 +120,54 @@ class _PackRun:
     def _train_cohort(self, cohort: Cohort, save_seconds: float, stop: Callable[[], bool]) -> Iterator[Report]:
         assert self.population is not None
         population, progress = self.population, self.progress
-        marks = self.setting.marks(cohort)
+        marks, checks = self.setting.marks(cohort), self.setting.checks(cohort)
         seeds, hyper = self.setting.hyper(cohort, len(population))
-        last_saved = clock = time.monotonic()
-        todo = [event for event in events(cohort, self.pack.measure, marks) if event > progress.step]
+        todo = [event for event in events(cohort, self.pack.measure, [*marks, *checks]) if event > progress.step]
         for event in todo:
             while progress.step < event:
-                block = min(event, progress.step + BLOCK_STEPS)
-                samples, size = self.setting.arena.train.samples, self.pack.recipe.batch_size
-                table = batches(seeds, samples, size, progress.step, block).to(self.setting.device)
-                self.setting.executor.step(
-                    population, self.setting.arena.train.x, self.setting.arena.train.y, table, hyper
-                )
-                progress.step = block
-                now = time.monotonic()
-                progress.seconds, clock = progress.seconds + now - clock, now
-                if stop() and block < cohort.stop and block < event:
+                self._train_block(cohort, seeds, hyper, min(event, progress.step + self.block_steps))
+                if progress.step == event:
+                    break
+                if stop():
                     yield self._report(flush=True)
                     return
+                yield self._report(flush=self._save_is_due(save_seconds))
+            if event in checks:
+                self.setting.trigger(cohort, population, checks[event])
             for window in marks.get(event, ()):
                 for name, weight in population.trained.items():
                     self.averages[window][name] += weight
             if event in self.pack.measure.keep:
-                owners = [segment.owner for segment in self.setting.segments(cohort)]
-                self._keep(pick(self._weights(), list(range(len(owners)))), owners, f"step@{event}", event)
+                segments = self.setting.segments(cohort)
+                self._keep(pick(self._weights(), list(range(len(segments)))), segments, f"step@{event}", event)
             if event % self.pack.measure.report_every == 0 or event == cohort.stop:
-                rows = self._measure(cohort)
-                clock = time.monotonic()
-                yield self._report(epochs=rows)
-                if event < cohort.stop and (stop() or clock - last_saved >= save_seconds):
-                    last_saved = clock
+                yield self._report(epochs=self._measure(cohort))
+                if event < cohort.stop and (stop() or self._save_is_due(save_seconds)):
                     yield self._report(flush=True)
                     if stop():
                         return
+
+    def _train_block(self, cohort: Cohort, seeds: list[int], hyper: Hyper, stop: int) -> None:
+        """Steps up to `stop` in one go; the length of the next block follows from how long they took."""
+        assert self.population is not None
+        population, progress, setting = self.population, self.progress, self.setting
+        begun = time.monotonic()
+        block = setting.block(cohort, seeds, len(population), progress.step, stop, population.triggered)
+        try:
+            setting.executor.step(population, block, hyper)
+        except Exception as error:
+            blame_rows(error, [segment.owner for segment in setting.segments(cohort)])
+            raise
+        if setting.device.type == "cuda":
+            torch.cuda.synchronize(setting.device)
+        took = time.monotonic() - begun
+        wanted = int(BLOCK_SECONDS * (stop - progress.step) / max(took, 1e-9))
+        self.block_steps = max(1, min(MOST_BLOCK_STEPS, wanted, 4 * (stop - progress.step)))
+        progress.step = stop
+        progress.seconds += took
+
+    def _save_is_due(self, save_seconds: float) -> bool:
+        return time.monotonic() - self.saved_at >= max(save_seconds, self.save_cost / SAVE_SHARE)
 
     def _begin(self, cohort: Cohort) -> None:
         population = self.setting.populate(cohort)
@@ -208,15 +190,15 @@ class _PackRun:
         count = len(segments)
         steps = progress.step - progress.reported
         loss, error, grad = (population.sums / steps).tolist()
+        triggered = population.triggered.tolist()
         norm = row_norm_sq(list(population.trained.values()), self.setting.rule.measured).tolist()
         alive = population.alive.tolist()
         splits: dict[str, tuple[list[float | None], list[float | None]]] = {}
-        for split in ("valid", "test"):
-            if split in self.setting.arena.splits:
-                result = self.setting.judge.evaluate(
-                    pick(self._weights(), list(range(count))), split, self.setting.draws(segments)
-                )
-                splits[split] = (result.loss.tolist(), result.error.tolist())
+        # Where choices can be made on a validation split, the test split is looked at once, at a member's end.
+        watched = "valid" if "valid" in self.setting.arena.splits else "test"
+        current = self._measurable(list(range(count)), segments)
+        result = self.setting.judge.evaluate(current, watched, self.setting.draws(segments))
+        splits[watched] = (result.loss.tolist(), result.error.tolist())
         none: list[float | None] = [None] * count
         rows = []
         for row, segment in enumerate(segments):
@@ -228,7 +210,7 @@ class _PackRun:
                 attempt=self.attempt,
                 epoch=progress.step // self.setting.per_epoch,
                 step=progress.step,
-                lr=segment.phase.lr,
+                lr=reported_lr(segment, progress.step, triggered[row]),
                 seconds=progress.seconds / count,
             )
             if not alive[row]:
@@ -264,7 +246,9 @@ class _PackRun:
         alive = self.population.alive.tolist()
         ends = [row for row, segment in enumerate(segments) if segment.ends and alive[row]]
         weights = self._weights()
-        probes = self._judge(pick(weights, ends), [segments[row] for row in ends], "end", cohort.stop)
+        probes = self._judge(
+            self._measurable(ends, [segments[row] for row in ends]), [segments[row] for row in ends], "end", cohort.stop
+        )
         for window, sums in self.averages.items():
             rows = [row for row, segment in enumerate(segments) if segment.phase_end and alive[row]]
             chosen = [segments[row] for row in rows]
@@ -291,6 +275,13 @@ class _PackRun:
         assert self.population is not None
         return {**self.population.trained, **self.population.frozen, **self.population.buffers}
 
+    def _measurable(self, rows: list[int], segments: list[Segment]) -> dict[str, Tensor]:
+        """Copies of some rows' weights, with the norm statistics that are to be measured with."""
+        weights = pick(self._weights(), rows)
+        if segments and self.pack.measure.norm_statistics == "training_set":
+            self.setting.judge.reestimate(weights, self.setting.draws(segments))
+        return weights
+
     def _died(self, owner: Member, reason: str) -> None:
         self.progress.statuses[owner.member_id] = MemberStatus(
             member_id=owner.member_id, attempt=self.attempt, status=Status.NONFINITE, status_reason=reason
@@ -301,15 +292,20 @@ class _PackRun:
         if not segments:
             return []
         owners = [segment.owner for segment in segments]
-        self._keep(weights, owners, group, step)
+        self._keep(weights, segments, group, step)
         return self.setting.judge.probe(
             weights, self.setting.draws(segments), owners, group=group, step=step, attempt=self.attempt
         )
 
-    def _keep(self, weights: Mapping[str, Tensor], owners: list[Member], group: str, step: int) -> None:
+    def _keep(self, weights: Mapping[str, Tensor], segments: list[Segment], group: str, step: int) -> None:
+        """Write to `checkpoints/` those of the rows, one for each segment, whose weights the plan keeps."""
+        rows = [row for row, segment in enumerate(segments) if segment.keeps(group)]
+        if not rows:
+            return
+        owners = [segments[row].owner for row in rows]
         self.setting.judge.keep(
             self.checkpoints / f"{self.pack.pack_id}-{self.progress.cohort:04d}-{group}",
-            weights,
+            weights if len(rows) == len(segments) else pick(weights, rows),
             owners,
             group=group,
             step=step,
@@ -317,18 +313,20 @@ class _PackRun:
             executor=str(self.setting.executor.name),
         )
 
-    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        here = {name: tensor.to(self.setting.device) for name, tensor in tensors.items()}
-        self.population = Population.from_tensors(here)
+    def _restore(self, tensors: dict[str, Tensor], earlier: str) -> None:
+        self.population = self.setting.restored(tensors, earlier)
         self.averages = {}
-        for name, tensor in here.items():
+        swapped = self.setting.layout(earlier) ^ self.setting.transposed
+        for name, tensor in tensors.items():
             if name.startswith("average/"):
                 _, window, parameter = name.split("/", 2)
-                self.averages.setdefault(int(window), {})[parameter] = tensor
+                here = to_module_layout({parameter: tensor.to(self.setting.device)}, swapped)
+                self.averages.setdefault(int(window), {}).update(here)
         self.setting.accept_width(len(self.population))
 
     def _save(self) -> None:
         """Save the state; rows up to here are durable, so the next ones open a new part."""
+        begun = time.monotonic()
         if self.new_rows:
             self.progress.part += 1
             self.new_rows = False
@@ -338,6 +336,8 @@ class _PackRun:
             for window, sums in self.averages.items():
                 tensors |= {f"average/{window}/{name}": total for name, total in sums.items()}
         save_progress(self.state_file, self.progress, {name: tensor.cpu() for name, tensor in tensors.items()})
+        self.saved_at = time.monotonic()
+        self.save_cost = self.saved_at - begun
 
     def _report(
         self,
@@ -366,4 +366,6 @@ class _PackRun:
             flush=flush,
             done=done,
             note=note,
+            executor=progress.executor,
+            seconds_per_step=self.setting.seconds_per_step,
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["batches", "steps_per_epoch"]
+__all__ = ["batches", "sample_bits", "step_keys", "steps_per_epoch"]
 
 _MASK = (1 << 64) - 1
 
@@ -73,3 +73,37 @@ def batches(seeds: Sequence[int], samples: int, batch_size: int, start: int, sto
     order = keys.argsort(dim=2)[:, :, : per_epoch * batch_size]
     steps = order.reshape(len(seeds), -1, batch_size).transpose(0, 1)
     return steps[start - first * per_epoch : stop - first * per_epoch].contiguous()
+
+
+def sample_bits(seeds: Sequence[int], table: Tensor, samples: int, batch_size: int, start: int) -> Tensor:
+    """64 random bits for each sample of a table: a function of (seed, epoch, sample).
+
+    Args:
+        seeds: training seeds.
+        table: from `batches`, `[T, len(seeds), batch_size]`.
+        samples: size of the training set.
+        batch_size: samples per step.
+        start: the table's first step.
+
+    Returns:
+        int64, of the table's shape.
+    """
+    epoch = torch.arange(start, start + len(table)) // steps_per_epoch(samples, batch_size)
+    seed = _mix(torch.as_tensor(seeds, dtype=torch.long) + _signed(0x8CB92BA72F3D8DD7))
+    key = _mix(seed[None, :] + epoch[:, None] * _signed(0xD1B54A32D192ED03))
+    return _mix(key[:, :, None] + table * _signed(0x9E3779B97F4A7C15))
+
+
+def step_keys(seeds: Sequence[int], start: int, stop: int) -> Tensor:
+    """One random key for each step: a function of (seed, step).
+
+    Args:
+        seeds: training seeds.
+        start: first step.
+        stop: one past the last step.
+
+    Returns:
+        int64, `[stop - start, len(seeds)]`.
+    """
+    seed = _mix(torch.as_tensor(seeds, dtype=torch.long) + _signed(0xB5AD4ECEDA1CE2A9))
+    return _mix(seed[None, :] + torch.arange(start, stop)[:, None] * _signed(0x9E3779B97F4A7C15))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Population", "fresh", "select", "to_module_layout"]
+__all__ = ["Population", "fresh", "relaid", "select", "to_module_layout"]
 
 
 @dataclass
@@ -21,19 +21,25 @@ class Population:
 
     Attributes:
         trained: parameters the optimiser updates, name to `[K, *shape]`.
-        momenta: their momentum buffers; empty when no member of the recipe uses momentum.
+        momenta: their momentum buffers (Adam: first moments); empty when no member uses them.
+        squares: Adam's second moments; empty for other optimisers.
         frozen: parameters that are never updated.
         buffers: the modules' buffers (norm statistics).
         alive: False once loss or weights left the range of numbers, `[K]`; the row's weights stay as they were.
         sums: loss, error and squared gradient norm, summed over the steps since the last report, `[3, K]`.
+        window: training loss summed since it was last compared with what a schedule waits for, `[K]`.
+        triggered: True once a schedule that waits for a training loss has seen it, `[K]`.
     """
 
     trained: dict[str, Tensor]
     momenta: dict[str, Tensor]
+    squares: dict[str, Tensor]
     frozen: dict[str, Tensor]
     buffers: dict[str, Tensor]
     alive: Tensor
     sums: Tensor
+    window: Tensor
+    triggered: Tensor
 
     def __len__(self) -> int:
         return len(self.alive)
@@ -44,9 +50,16 @@ class Population:
         Returns:
             Name such as `trained/0.weight` to `[K, ...]` (`sums` has its member axis last).
         """
-        groups = {"trained": self.trained, "momenta": self.momenta, "frozen": self.frozen, "buffers": self.buffers}
+        groups = {
+            "trained": self.trained,
+            "momenta": self.momenta,
+            "squares": self.squares,
+            "frozen": self.frozen,
+            "buffers": self.buffers,
+        }
         flat = {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
-        return {**flat, "alive": self.alive, "sums": self.sums}
+        rows = {"alive": self.alive, "sums": self.sums, "window": self.window, "triggered": self.triggered}
+        return {**flat, **rows}
 
     @classmethod
     def from_tensors(cls, flat: Mapping[str, Tensor]) -> "Population":
@@ -66,10 +79,13 @@ class Population:
         return cls(
             trained=group("trained"),
             momenta=group("momenta"),
+            squares=group("squares"),
             frozen=group("frozen"),
             buffers=group("buffers"),
             alive=flat["alive"],
             sums=flat["sums"],
+            window=flat["window"],
+            triggered=flat["triggered"],
         )
 
     @classmethod
@@ -93,6 +109,7 @@ def fresh(
     *,
     transposed: Iterable[str],
     momentum: bool,
+    squares: bool,
     dtype: torch.dtype,
 ) -> Population:
     """Freshly initialised networks, each a function of its seed alone.
@@ -102,6 +119,7 @@ def fresh(
         seeds: one for each row; equal seeds give equal networks.
         transposed: names of parameters to hold with their last two axes swapped.
         momentum: whether to keep momentum buffers.
+        squares: whether to keep second moments.
         dtype: floating type of parameters and buffers.
 
     Returns:
@@ -130,10 +148,13 @@ def fresh(
     return Population(
         trained=trained,
         momenta={name: torch.zeros_like(value) for name, value in trained.items()} if momentum else {},
+        squares={name: torch.zeros_like(value) for name, value in trained.items()} if squares else {},
         frozen={name: value for name, value in parameters.items() if name not in learned},
         buffers={name: stacked(name, [row[name] for row in named_buffers]) for name in sorted(named_buffers[0])},
         alive=torch.ones(len(rows), dtype=torch.bool),
         sums=torch.zeros(3, len(rows), dtype=dtype),
+        window=torch.zeros(len(rows), dtype=dtype),
+        triggered=torch.zeros(len(rows), dtype=torch.bool),
     )
 
 
@@ -151,6 +172,25 @@ def select(population: Population, rows: Sequence[int]) -> Population:
     flat = {name: tensor.index_select(0, index) for name, tensor in population.tensors().items() if name != "sums"}
     flat["sums"] = torch.zeros(3, len(rows), dtype=population.sums.dtype, device=population.sums.device)
     return Population.from_tensors(flat)
+
+
+def relaid(population: Population, swapped: Iterable[str]) -> Population:
+    """The same rows with other parameters held transposed.
+
+    Args:
+        population: as it is.
+        swapped: names of the parameters whose last two axes change places.
+
+    Returns:
+        The population itself where nothing changes, else a copy.
+    """
+    swap = frozenset(swapped)
+    if not swap:
+        return population
+    groups = ("trained", "momenta", "squares", "frozen")
+    flat = population.tensors()
+    names = {f"{group}/{name}" for group in groups for name in swap} & set(flat)
+    return Population.from_tensors(to_module_layout(flat, names))
 
 
 def to_module_layout(named: Mapping[str, Tensor], transposed: Iterable[str]) -> dict[str, Tensor]:

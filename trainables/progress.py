@@ -15,7 +15,7 @@ from trainables.spec import SpecError
 
 __all__ = ["Progress", "load_progress", "save_progress"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass

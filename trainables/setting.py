@@ -1,25 +1,36 @@
 """What stays the same while a pack trains: data, model, rule, executor, and where each segment has its row."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.arena import open_arena
 from trainables.cohorts import Cohort, cohorts, swa_marks
-from trainables.executors import Executor, ExecutorName, Hyper, LoopExecutor, StackedExecutor, choose_executor
+from trainables.executors.base import Block, Executor, ExecutorName, Hyper, Traits
+from trainables.executors.choice import fastest
+from trainables.executors.modules import BranchesExecutor, LoopExecutor
+from trainables.executors.stacked import LEAST_ROWS, StackedExecutor
 from trainables.invariance import scale_invariant_parameters
-from trainables.order import steps_per_epoch
-from trainables.population import Population, fresh, select
+from trainables.loader import Loader
+from trainables.losses import training_loss
+from trainables.noise import prepare
+from trainables.order import batches, sample_bits, step_keys, steps_per_epoch
+from trainables.population import Population, fresh, relaid, select
+from trainables.precision import computes_in_bfloat16, master_dtype
 from trainables.progress import load_progress
+from trainables.rates import needs_momenta, needs_squares, rates
 from trainables.solutions import Judge
 from trainables.spec import Member, Pack, Segment, SpecError
-from trainables.update import Rule, row_norm_sq
+from trainables.stacking import Stacked, batched_form, stack
+from trainables.update import Rule, make_rule, row_norm_sq
 
 __all__ = ["Setting"]
 
 REUSE = 0.8  # a cohort at least this full is padded to an already compiled width instead of compiling its own
+TRIAL_STEPS = 4  # steps between two looks at the clock when executors are compared
 
 
 class Setting:
@@ -33,11 +44,12 @@ class Setting:
         branching: indices of cohorts whose rows later cohorts continue.
         rule: the optimiser's fixed part.
         executor: takes the steps.
+        seconds_per_step: of each executor that was compared at the pack's start; empty where there was no choice.
         judge: measures and keeps weights.
         transposed: parameters held transposed.
     """
 
-    def __init__(self, pack: Pack, folder: Path, executor: ExecutorName, device: str) -> None:
+    def __init__(self, pack: Pack, folder: Path, executor: ExecutorName, device: str, earlier: str = "") -> None:
         """Build data, model and executor.
 
         Args:
@@ -45,16 +57,18 @@ class Setting:
             folder: the results folder.
             executor: what the sweep asks for.
             device: where to train.
+            earlier: the executor that trained the pack so far, kept unless the sweep asks for another.
 
         Raises:
             SpecError: the pack cannot be trained as specified.
+            NotStackable: `stacked` was asked for and the model has no batched form.
         """
         self.pack, self.device = pack, torch.device(device)
         self._rows_folder = folder / "state" / pack.pack_id
         members = [segment.owner for segment in pack.segments]
         seeds = [member.data_seed for member in members]
         self.arena = open_arena(pack.recipe, seeds, probes=bool(pack.measure.probes), device=device)
-        self._dtype = getattr(torch, pack.recipe.dtype)
+        self._dtype = master_dtype(pack.recipe)
         try:
             self.per_epoch = steps_per_epoch(self.arena.train.samples, pack.recipe.batch_size)
         except ValueError as error:
@@ -62,39 +76,87 @@ class Setting:
         self.cohorts = cohorts(pack)
         self._place = {s: (c, row) for c, cohort in enumerate(self.cohorts) for row, s in enumerate(cohort.segments)}
         self.branching = {self._place[s.parent][0] for s in pack.segments if s.parent is not None}
-        self._momentum = any(member.momentum > 0 for member in members)
-        self.rule = self._decide_rule()
+        self._momenta, self._squares = needs_momenta(pack.recipe, members), needs_squares(pack.recipe)
+        self._traits = Traits(
+            grad_noise=any(segment.phase.grad_noise > 0 for segment in pack.segments),
+            activation_noise=any(segment.phase.activation_noise > 0 for segment in pack.segments),
+            windowed=any(segment.phase.curve.waits for segment in pack.segments),
+            autocast=computes_in_bfloat16(pack.recipe),
+        )
         task = self.arena.task
-        module = task.model().to(device=self.device, dtype=self._dtype)
-        model = choose_executor(executor, module)
-        self.transposed: frozenset[str] = frozenset() if model is None else model.transposed
-        self.judge = Judge(pack.recipe, self.arena, module, model)
-        self.executor: Executor
-        if model is None:
-            self.executor = LoopExecutor(module, task.loss, self.rule)
-        else:
-            self.executor = StackedExecutor(model, task.loss, self.rule, self._fresh(members[:1]))
-        self._least_rows = 1 if model is None else 2  # one matrix alone takes another kernel, with other rounding
+        noisy = self._traits.activation_noise
+        example = task.inputs(self.arena.train.x[0, :2].cpu(), torch.float32) if noisy else None
+        module = prepare(task.model(), activation_noise=noisy, example=example)
+        self._module = module.to(device=self.device, dtype=self._dtype)
+        self.rule = self._decide_rule()
+        self.transposed: frozenset[str] = frozenset()
         self._widths: list[int] = []
+        wanted = ExecutorName(earlier) if earlier and executor is ExecutorName.AUTO else executor
+        self.executor, self.seconds_per_step = self._decide_executor(wanted)
+        self.transposed = self.executor.transposed
+        model = self.executor.model if isinstance(self.executor, StackedExecutor) else None
+        self.judge = Judge(pack.recipe, self.arena, self._module, model)
+        self._least_rows = 1 if model is None else LEAST_ROWS
 
     def _decide_rule(self) -> Rule:
-        invariant = set(scale_invariant_parameters(self.arena.task))
-        named = dict(self.arena.task.model().named_parameters())
-        trained = sorted(name for name, parameter in named.items() if parameter.requires_grad)  # as in a population
-        recipe = self.pack.recipe
-        if recipe.sphere_radius is not None and not invariant:
+        invariant = scale_invariant_parameters(self.arena.task)
+        if self.pack.recipe.sphere_radius is not None and not invariant:
             raise SpecError(
                 ["sphere_radius needs scale-invariant parameters, and this network has none; set it to null"]
             )
-        on_sphere = tuple(name in invariant for name in trained)
-        return Rule(on_sphere=on_sphere, radius=recipe.sphere_radius, decoupled=recipe.decoupled)
+        return make_rule(self.pack.recipe, self.arena.task.model(), invariant)
 
-    def _fresh(self, owners: Sequence[Member]) -> Population:
+    def _decide_executor(self, wanted: ExecutorName) -> tuple[Executor, dict[str, float]]:
+        """The one asked for, or the fastest of those that can."""
+        if self._traits.activation_noise:  # its sites are hooks, which the batched form does not see
+            if wanted is ExecutorName.STACKED:
+                raise SpecError(["the stacked executor has no activation_noise; set run.executor to auto or loop"])
+            form = None
+        else:
+            form = stack(self._module) if wanted is ExecutorName.STACKED else batched_form(self._module)
+        makers: dict[ExecutorName, Callable[[], Executor]] = {
+            ExecutorName.LOOP: partial(self._on_modules, LoopExecutor),
+            ExecutorName.BRANCHES: partial(self._on_modules, BranchesExecutor),
+        }
+        if form is not None:
+            makers[ExecutorName.STACKED] = partial(self._stacked, form)
+        if wanted is not ExecutorName.AUTO:
+            return makers[wanted](), {}
+        ordinary = ExecutorName.BRANCHES if self.device.type == "cuda" else ExecutorName.LOOP
+        if form is None:
+            return makers[ordinary](), {}
+        cohort = self.cohorts[0]
+        width = max(len(cohort.segments), LEAST_ROWS)
+        seeds, hyper = self.hyper(cohort, width)
+        block = self.block(cohort, seeds, width, cohort.start, cohort.start + min(TRIAL_STEPS, cohort.steps))
+        owners = [segment.owner for segment in self._padded(cohort, width)]
+        return fastest(
+            [makers[ExecutorName.STACKED], makers[ordinary]],
+            lambda executor: self._fresh(owners, executor.transposed),
+            block,
+            hyper,
+        )
+
+    def _on_modules(self, kind: type[LoopExecutor]) -> Executor:
+        train = self.arena.train
+        loss = training_loss(self.arena.task.loss, self.pack.recipe.label_smoothing)
+        loader = Loader.of(self.arena, self._dtype)
+        return kind(self._module, loss, self.rule, loader, train.x, train.y, self._traits)
+
+    def _stacked(self, form: Stacked) -> Executor:
+        train = self.arena.train
+        loss = training_loss(self.arena.task.loss, self.pack.recipe.label_smoothing)
+        loader = Loader.of(self.arena, self._dtype)
+        names = self._fresh([self.pack.segments[0].owner], form.transposed)
+        return StackedExecutor(form, loss, self.rule, loader, train.x, train.y, names, self._traits)
+
+    def _fresh(self, owners: Sequence[Member], transposed: frozenset[str]) -> Population:
         population = fresh(
-            self.arena.task.model,
+            self._build,
             [owner.seed for owner in owners],
-            transposed=self.transposed,
-            momentum=self._momentum,
+            transposed=transposed,
+            momentum=self._momenta,
+            squares=self._squares,
             dtype=self._dtype,
         )
         if self.rule.radius is not None:
@@ -104,6 +166,9 @@ class Setting:
                 if on:
                     weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)))
         return Population.from_tensors({name: t.to(self.device) for name, t in population.tensors().items()})
+
+    def _build(self) -> nn.Module:
+        return self.arena.task.model()
 
     def segments(self, cohort: Cohort) -> list[Segment]:
         """A cohort's segments, in row order.
@@ -129,6 +194,40 @@ class Setting:
         swa = self.pack.measure.swa.get(segment.phase.name)
         return swa_marks(segment, swa) if swa is not None and segment.phase_end else {}
 
+    def checks(self, cohort: Cohort) -> dict[int, list[int]]:
+        """At which steps which rows' schedules look whether the training loss is low enough.
+
+        Args:
+            cohort: one of `cohorts`.
+
+        Returns:
+            Schedule step to rows.
+        """
+        found: dict[int, list[int]] = {}
+        for row, segment in enumerate(self.segments(cohort)):
+            curve = segment.phase.curve
+            if curve.waits:
+                first = (cohort.start - segment.phase_start) // curve.check_every + 1
+                for step in range(segment.phase_start + first * curve.check_every, cohort.stop + 1, curve.check_every):
+                    found.setdefault(step, []).append(row)
+        return found
+
+    def trigger(self, cohort: Cohort, population: Population, rows: Sequence[int]) -> None:
+        """Compare some rows' mean training loss since the last look with what their schedules wait for.
+
+        Args:
+            cohort: one of `cohorts`.
+            population: its rows; `triggered` and `window` are updated.
+            rows: those whose look is due.
+        """
+        segments = self.segments(cohort)
+        for row in rows:
+            curve = segments[row].phase.curve
+            # a comparison with nan is False: a row that is not finite any more never triggers
+            assert curve.below is not None
+            population.triggered[row] |= population.window[row] / curve.check_every < curve.below
+            population.window[row] = 0.0
+
     def draws(self, segments: Sequence[Segment]) -> Tensor:
         """Which draw of the data each row learns.
 
@@ -151,20 +250,61 @@ class Setting:
         Returns:
             The distinct training seeds, and the rows' values.
         """
-        segments = self.segments(cohort)
-        segments += [segments[0]] * (width - len(segments))
+        segments = self._padded(cohort, width)
         seeds = sorted({segment.owner.seed for segment in segments})
 
         def floats(values: list[float]) -> Tensor:
             return torch.tensor(values, dtype=self._dtype, device=self.device)
 
         return seeds, Hyper(
-            lr=floats([segment.phase.lr for segment in segments]),
             weight_decay=floats([segment.phase.weight_decay for segment in segments]),
             momentum=floats([segment.owner.momentum for segment in segments]),
+            grad_noise=floats([segment.phase.grad_noise for segment in segments]),
+            activation_noise=floats([segment.phase.activation_noise for segment in segments]),
             order_row=torch.tensor([seeds.index(segment.owner.seed) for segment in segments], device=self.device),
             draw=self.draws(segments),
         )
+
+    def block(
+        self, cohort: Cohort, seeds: Sequence[int], width: int, start: int, stop: int, triggered: Tensor | None = None
+    ) -> Block:
+        """What a cohort's steps see.
+
+        Args:
+            cohort: one of `cohorts`.
+            seeds: the distinct training seeds, from `hyper`.
+            width: rows of its population.
+            start: first schedule step.
+            stop: one past the last.
+            triggered: rows whose schedule has seen the loss it waits for, `[width]`; None where none waits.
+
+        Returns:
+            Samples, random bits and learning rates, on the device.
+        """
+        samples, size = self.arena.train.samples, self.pack.recipe.batch_size
+        table = batches(seeds, samples, size, start, stop)
+        bits = None if self.arena.task.augment is None else sample_bits(seeds, table, samples, size, start)
+        rate = rates(
+            self._padded(cohort, width),
+            self.pack.recipe,
+            start,
+            stop,
+            dtype=self._dtype,
+            device=self.device,
+            triggered=triggered,
+        )
+        return Block(
+            samples=table.to(self.device),
+            bits=None if bits is None else bits.to(self.device),
+            keys=step_keys(seeds, start, stop).to(self.device),
+            lr=rate.lr,
+            root=rate.root,
+        )
+
+    def _padded(self, cohort: Cohort, width: int) -> list[Segment]:
+        """A cohort's segments, then copies of its first."""
+        segments = self.segments(cohort)
+        return segments + [segments[0]] * (width - len(segments))
 
     def populate(self, cohort: Cohort) -> Population:
         """The networks a cohort starts from: fresh at the root, copies of the parents' rows below it.
@@ -176,15 +316,47 @@ class Setting:
             The cohort's rows, possibly followed by copies of its first.
         """
         segments = self.segments(cohort)
-        width = self._width(len(segments))
-        padded = segments + [segments[0]] * (width - len(segments))
+        padded = self._padded(cohort, self._width(len(segments)))
         if segments[0].parent is None:
-            return self._fresh([segment.owner for segment in padded])
+            return self._fresh([segment.owner for segment in padded], self.transposed)
         places = [self._place[segment.parent] for segment in padded if segment.parent is not None]
         sources = sorted({index for index, _ in places})
         parents = [self._load_rows(index) for index in sources]
         offsets = dict(zip(sources, torch.tensor([0, *map(len, parents)]).cumsum(0).tolist(), strict=False))
-        return select(Population.join(parents), [offsets[index] + row for index, row in places])
+        population = select(Population.join(parents), [offsets[index] + row for index, row in places])
+        for row, segment in enumerate(padded):
+            if segment.start == segment.phase_start:
+                population.window[row] = 0.0
+                population.triggered[row] = False
+                if segment.phase.fresh_optimizer:
+                    for tensor in [*population.momenta.values(), *population.squares.values()]:
+                        tensor[row] = 0.0
+        return population
+
+    def restored(self, tensors: dict[str, Tensor], executor: str) -> Population:
+        """A saved population in the layout of this pack's executor.
+
+        Args:
+            tensors: what was saved.
+            executor: what had trained it.
+
+        Returns:
+            The population, on the device.
+        """
+        population = Population.from_tensors({name: tensor.to(self.device) for name, tensor in tensors.items()})
+        return relaid(population, self.layout(executor) ^ self.transposed)
+
+    def layout(self, executor: str) -> frozenset[str]:
+        """Parameters that an executor holds transposed.
+
+        Args:
+            executor: its name.
+
+        Returns:
+            Their names.
+        """
+        form = batched_form(self._module) if executor == ExecutorName.STACKED else None
+        return frozenset() if form is None else form.transposed
 
     def accept_width(self, width: int) -> None:
         """Note the width of a population that was restored, so that later cohorts reuse its compiled graph.
@@ -217,4 +389,5 @@ class Setting:
         loaded = load_progress(self.rows_file(index))
         if loaded is None:
             raise SpecError([f"saved weights {self.rows_file(index)} are gone; start a new run"])
-        return Population.from_tensors({name: tensor.to(self.device) for name, tensor in loaded[1].items()})
+        progress, tensors = loaded
+        return self.restored(tensors, progress.executor)

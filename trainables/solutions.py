@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainables.arena import Arena
 from trainables.checkpoint import save_checkpoint
-from trainables.evaluate import Evaluation, evaluate_loop, evaluate_stacked, reestimate_norms
+from trainables.evaluate import Evaluation, Yardstick, evaluate_loop, evaluate_stacked, reestimate_norms
 from trainables.population import to_module_layout
 from trainables.rows import ProbeRow
 from trainables.spec import Member, Recipe
@@ -33,6 +33,7 @@ class Judge:
         self._arena = arena
         self._module = module
         self._model = model
+        self._yardstick = Yardstick.of(arena.task, recipe)
 
     def evaluate(self, weights: Mapping[str, Tensor], split: str, draws: Tensor) -> Evaluation:
         """Loss and error on a split or probe set.
@@ -45,15 +46,15 @@ class Judge:
         Returns:
             Loss and error of each row.
         """
-        data, loss = self._arena.splits[split], self._arena.task.loss
+        data = self._arena.splits[split]
         if self._model is not None:
-            return evaluate_stacked(self._model, weights, data, draws, loss)
-        return evaluate_loop(self._module, weights, data, draws, loss)
+            return evaluate_stacked(self._model, weights, data, draws, self._yardstick)
+        return evaluate_loop(self._module, weights, data, draws, self._yardstick)
 
     def reestimate(self, weights: Mapping[str, Tensor], draws: Tensor) -> None:
         """Recompute norm statistics of averaged weights, in place; arguments as in `evaluate`."""
         if self._model is None:
-            reestimate_norms(self._module, weights, self._arena.train, draws)
+            reestimate_norms(self._module, weights, self._arena.train, draws, self._yardstick)
 
     def probe(
         self, weights: Mapping[str, Tensor], draws: Tensor, owners: list[Member], *, group: str, step: int, attempt: int

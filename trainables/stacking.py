@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NotStackable", "Stacked", "stack"]
+__all__ = ["NotStackable", "Stacked", "batched_form", "stack"]
 
 
 class NotStackable(TypeError):
@@ -126,3 +126,18 @@ def stack(module: nn.Module) -> Stacked:
     if len(list(module.parameters())) != len(list(module.named_parameters(remove_duplicate=False))):
         raise NotStackable("no batched form of a model whose layers share parameters")
     return Stacked(layers)
+
+
+def batched_form(module: nn.Module) -> Stacked | None:
+    """The module's batched form, if it has one.
+
+    Args:
+        module: any module.
+
+    Returns:
+        None where a layer has no batched form.
+    """
+    try:
+        return stack(module)
+    except NotStackable:
+        return None

@@ -3,15 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from packs import facts, recipe, run, separate_pack, shared_pack, two_phase
 from torch import nn
 
-from trainables import executors
 from trainables.arena import StackedSplit
 from trainables.build import build_task
-from trainables.evaluate import Evaluator, evaluate_loop, evaluate_stacked, reestimate_norms
+from trainables.evaluate import Evaluator, Yardstick, evaluate_loop, evaluate_stacked, reestimate_norms
+from trainables.executors import stacked
 from trainables.invariance import scale_invariant_parameters
 from trainables.models.mlp import mlp_si
 from trainables.population import fresh, to_module_layout
@@ -19,7 +17,9 @@ from trainables.spec import Measure, Member, Phase, Recipe, SpecError
 from trainables.stacking import NotStackable, stack
 from trainables.tasks import Split, Task
 from trainables.tasks.base import per_sample_cross_entropy
-from trainables.update import Rule, update_rows
+
+AS_STORED = Yardstick(per_sample_cross_entropy, lambda x: x, autocast=False)
+PLAIN = {"momentum": False, "squares": False}
 
 
 def mixed_network() -> nn.Module:
@@ -40,7 +40,7 @@ def mixed_network() -> nn.Module:
 )
 def test_stacked_forward_equals_each_module(build: object) -> None:
     model = stack(build())  # type: ignore[operator]
-    population = fresh(build, [3, 1, 4], transposed=model.transposed, momentum=False, dtype=torch.float64)  # type: ignore[arg-type]
+    population = fresh(build, [3, 1, 4], transposed=model.transposed, **PLAIN, dtype=torch.float64)  # type: ignore[arg-type]
     x = torch.randn(3, 5, 3, 4, dtype=torch.float64) if build is mixed_network else torch.randn(3, 5, 12).double()
     out = model({**population.trained, **population.frozen}, x)
     for row, seed in enumerate([3, 1, 4]):
@@ -59,68 +59,6 @@ def test_shared_parameters_are_refused() -> None:
     linear = nn.Linear(4, 4)
     with pytest.raises(NotStackable, match="share"):
         stack(nn.Sequential(linear, nn.ReLU(), linear))
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    lr=st.floats(1e-4, 1.0),
-    weight_decay=st.sampled_from([0.0, 1e-3, 0.3]),
-    momentum=st.sampled_from([0.0, 0.5, 0.9]),
-    seed=st.integers(0, 2**16),
-)
-def test_update_equals_torch_sgd_bit_for_bit(lr: float, weight_decay: float, momentum: float, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(2, 3, 4, generator=generator)
-    ours, momenta = start.clone(), [torch.zeros_like(start)] if momentum else []
-    theirs = [nn.Parameter(start[row].clone()) for row in range(2)]
-    optimisers = [
-        torch.optim.SGD([p], lr=lr * (row + 1), momentum=momentum, weight_decay=weight_decay, foreach=False)
-        for row, p in enumerate(theirs)
-    ]
-    # the optimiser rounds its hyperparameters to float32 as our rows are
-    rates = torch.tensor([group["lr"] for o in optimisers for group in o.param_groups])
-    for _ in range(4):
-        gradient = torch.randn(2, 3, 4, generator=generator)
-        update_rows(
-            Rule(on_sphere=(True,), radius=None, decoupled=False),
-            [ours],
-            momenta,
-            [gradient],
-            finite=torch.ones(2, dtype=torch.bool),
-            lr=rates,
-            weight_decay=torch.full((2,), weight_decay),
-            momentum=torch.full((2,), momentum),
-        )
-        for row, (parameter, optimiser) in enumerate(zip(theirs, optimisers, strict=True)):
-            parameter.grad = gradient[row].clone()
-            optimiser.step()
-    for row, parameter in enumerate(theirs):
-        assert torch.equal(ours[row], parameter.detach())
-
-
-def test_decoupled_decay_follows_its_definition() -> None:
-    weight, momentum_buffer = torch.randn(2, 5, dtype=torch.float64), torch.zeros(2, 5, dtype=torch.float64)
-    expected, buffer = weight.clone(), torch.zeros_like(weight)
-    lr, decay, mu = (
-        torch.tensor([0.1, 0.02]).double(),
-        torch.tensor([0.3, 0.0]).double(),
-        torch.tensor([0.9, 0.0]).double(),
-    )
-    for _ in range(3):
-        gradient = torch.randn(2, 5, dtype=torch.float64)
-        buffer = mu[:, None] * buffer + gradient
-        expected = expected - (lr * decay)[:, None] * expected - lr[:, None] * buffer
-        update_rows(
-            Rule(on_sphere=(False,), radius=None, decoupled=True),
-            [weight],
-            [momentum_buffer],
-            [gradient],
-            finite=torch.ones(2, dtype=torch.bool),
-            lr=lr,
-            weight_decay=decay,
-            momentum=mu,
-        )
-    torch.testing.assert_close(weight, expected, rtol=1e-14, atol=1e-14)
 
 
 def _task(build: object, classes: int = 3) -> Task:
@@ -233,7 +171,7 @@ def test_norm_statistics_are_exact_averages() -> None:
     x = torch.randn(1, 60, 2, 6, 6) * 3 + 1
     state = {name: torch.stack([t, t]) for name, t in module.state_dict().items()}
     split = StackedSplit(x, torch.zeros(1, 60, dtype=torch.long))
-    reestimate_norms(module, state, split, torch.tensor([0, 0]))
+    reestimate_norms(module, state, split, torch.tensor([0, 0]), AS_STORED)
     hidden = module[0](x[0])
     torch.testing.assert_close(state["1.running_mean"][1], hidden.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(state["1.running_var"][0], hidden.var((0, 2, 3)), rtol=1e-5, atol=1e-6)
@@ -249,17 +187,15 @@ def test_evaluation_equals_each_module_and_ignores_company(rows: int) -> None:
         return mlp_si((12,), 4, width=9, depth=2, head_norm=10.0, norm_eps=1e-7)
 
     split = StackedSplit(torch.randn(2, 30_000, 12), torch.randint(0, 4, (2, 30_000)))
-    population = fresh(build, range(11), transposed=model.transposed, momentum=False, dtype=torch.float32)
+    population = fresh(build, range(11), transposed=model.transposed, **PLAIN, dtype=torch.float32)
     parameters = {name: t[:rows] for name, t in (population.trained | population.frozen).items()}
     everything = population.trained | population.frozen
     draws = torch.arange(11) % 2
-    few = evaluate_stacked(model, parameters, split, draws[:rows], per_sample_cross_entropy)
-    all_rows = evaluate_stacked(model, everything, split, draws, per_sample_cross_entropy)
+    few = evaluate_stacked(model, parameters, split, draws[:rows], AS_STORED)
+    all_rows = evaluate_stacked(model, everything, split, draws, AS_STORED)
     assert torch.equal(few.loss, all_rows.loss[:rows])
     assert torch.equal(few.error, all_rows.error[:rows])
-    looped = evaluate_loop(
-        build(), to_module_layout(everything, model.transposed), split, draws, per_sample_cross_entropy
-    )
+    looped = evaluate_loop(build(), to_module_layout(everything, model.transposed), split, draws, AS_STORED)
     torch.testing.assert_close(all_rows.loss, looped.loss, rtol=1e-5, atol=1e-5)
     assert few.n == 30_000
     assert (all_rows.error - looped.error).abs().max() < 1e-3
@@ -290,7 +226,7 @@ def test_without_a_compiler_the_pack_trains_and_says_so_once(monkeypatch: pytest
 
         return broken
 
-    monkeypatch.setattr(executors, "_compiled", refuse)
+    monkeypatch.setattr(stacked, "_compiled", refuse)
     reports = run(shared_pack(members), tmp_path / "plain")  # type: ignore[operator]
     notes = [report.note for report in reports if report.note]
     assert len(notes) == 1
