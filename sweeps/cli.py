@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "How far a sweep is: members by status, rows, time to go.",
     "mirror": "Rebuild the MLflow view of a results folder.",
     "sql": "Query a results folder: the tables members, epochs and probes.",
+    "band": "The best initial learning rate for a task of your own, within a budget.",
     "submit": "Run the same sweep as a job on a Ray cluster.",
     "doctor": "Check this machine or cluster and say what to do.",
 }

@@ -64,7 +64,7 @@ def _best(snapshot: Snapshot, lr_name: str) -> str:
     if snapshot.best_error is None:
         return "not measured yet"
     where = f" at {lr_name} {snapshot.best_lr:.3g}" if snapshot.best_lr is not None else ""
-    return f"test error {100 * snapshot.best_error:.1f} %{where}"
+    return f"error {100 * snapshot.best_error:.1f} %{where}"
 
 
 def line(snapshot: Snapshot, lr_name: str) -> str:

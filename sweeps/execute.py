@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from sweeps.display import Display, LiveDisplay, LogDisplay, Silent
+from sweeps.executors import executors_used
 from sweeps.folder import RunFolder
 from sweeps.interrupt import Interrupt, interruptible
 from sweeps.locks import held
@@ -18,6 +19,7 @@ from sweeps.runner import Ending, Progress, Runner, RunOptions, RunOutcome
 from sweeps.sinks import forget_failures, members_of, read_statuses
 from sweeps.tally import Totals
 from sweeps.trial import is_disk_full, last_attempt
+from sweeps.user_errors import UserError, read_errors
 from trainables.rows import MemberStatus, Status
 from trainables.spec import Pack, SpecError
 
@@ -39,6 +41,7 @@ class Result:
         ending: how the training ended.
         by_status: members by status.
         failures: why packs failed, by pack id.
+        errors: the mistakes in the user's code behind these, each once.
         trained: False when nothing had been left to train.
         seconds: how long it took.
         answer: content of answer.json; None where the sweep was not finished, or no report could be made.
@@ -50,6 +53,7 @@ class Result:
     ending: Ending
     by_status: Mapping[Status, int]
     failures: Mapping[str, str] = field(default_factory=dict)
+    errors: Sequence[UserError] = ()
     trained: bool = True
     seconds: float = 0.0
     answer: Mapping[str, Any] | None = None
@@ -131,6 +135,7 @@ def _run(folder: RunFolder, plan: "Plan", runner: Runner, options: RunOptions, c
                 display = _display(console, _totals(folder, plan, todo, statuses, attempt), interrupt)
                 outcome = _train(todo, folder, runner, attempt, options, books, display)
             statuses = books.write()
+            folder.update_manifest(executors=executors_used(folder))
     except OSError as error:
         if not is_disk_full(error):
             raise
@@ -140,6 +145,7 @@ def _run(folder: RunFolder, plan: "Plan", runner: Runner, options: RunOptions, c
         ending=outcome.ending,
         by_status=_count(plan, statuses),
         failures=outcome.failures,
+        errors=read_errors(folder, outcome.failures),
         trained=bool(todo),
         seconds=time.monotonic() - began,
     )
@@ -171,6 +177,8 @@ def finish(result: Result) -> Result:
     from sweeps.mirror import MirrorError, mirror, store_made_meanwhile
 
     folder, notes = result.folder, []
+    if set(result.by_status) == {Status.FAILED}:
+        return replace(result, sentence="No answer: every member failed.")
     if not result.trained and folder.answer.exists() and folder.mlflow.exists():
         answer = json.loads(folder.answer.read_text(encoding="utf-8"))
         notes.append("the sweep had finished before; nothing was left to do")

@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,7 +122,14 @@ class RunFolder:
         return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
     @classmethod
-    def create(cls, root: Path, sweep: "Sweep", plan: "Plan", command_line: Sequence[str]) -> "RunFolder":
+    def create(
+        cls,
+        root: Path,
+        sweep: "Sweep",
+        plan: "Plan",
+        command_line: Sequence[str],
+        images: Mapping[str, Any] | None = None,
+    ) -> "RunFolder":
         """Make a new results folder with its manifest.
 
         Args:
@@ -130,6 +137,7 @@ class RunFolder:
             sweep: what shall be run.
             plan: its plan.
             command_line: what the user typed.
+            images: which images each recipe uses, by recipe id; for recipes that use any.
 
         Returns:
             The folder, ready for rows.
@@ -144,6 +152,7 @@ class RunFolder:
             "schema_version": SCHEMA_VERSION,
             "sweep": sweep.model_dump(mode="json"),
             "recipes": {recipe.recipe_id: asdict(recipe) for recipe in plan.recipes},
+            "images": dict(images or {}),
             "planned_for": asdict(plan.resources),
             "members": len(plan.members),
             "member_steps": plan.member_steps,

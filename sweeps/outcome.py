@@ -10,10 +10,9 @@ from sweeps.cli import EXIT_FAILED_MEMBERS, EXIT_INTERRUPTED, EXIT_OK, EXIT_WRON
 from sweeps.display import clock
 from sweeps.execute import Result
 from sweeps.runner import RUNNERS, Ending
-from sweeps.trial import error_file
 from trainables.rows import Status
 
-__all__ = ["as_json", "conclude", "console_for", "exit_code", "mlflow_command", "say"]
+__all__ = ["as_json", "conclude", "console_for", "exit_code", "mlflow_command", "resume_command", "say"]
 
 
 def exit_code(result: Result) -> int:
@@ -62,6 +61,7 @@ def as_json(result: Result, resume: str) -> str:
         "exit_code": exit_code(result),
         "by_status": {status.value: number for status, number in result.by_status.items()},
         "failures": dict(result.failures),
+        "errors": [error.as_json() for error in result.errors],
         "seconds": round(result.seconds, 3),
         "sentence": result.sentence,
         "answer": result.answer,
@@ -93,18 +93,23 @@ def say(result: Result, resume: str, console: Console) -> None:
         tell()
     members = " · ".join(f"{number:,} {status}" for status, number in result.by_status.items())
     tell(f"members  {members}  (in {clock(result.seconds)})")
+    explained = {pack_id for error in result.errors for pack_id in error.packs}
+    for error in result.errors:
+        packs = f"{len(error.packs)} packs" if len(error.packs) > 1 else f"pack {error.packs[0]}"
+        whose = "an error in your code" if error.place else "this error"
+        tell(f"failed   {error.members:,} members of {packs}, by {whose}:", style="red")
+        tell("\n".join(f"         {text}" for text in error.shown.splitlines()))
+        tell(f"         in full: {error.file}")
     for pack_id, reason in result.failures.items():
-        tell(f"failed   pack {pack_id}: {reason}", style="red")
-        trace = error_file(result.folder, pack_id)
-        if trace.exists():
-            tell(f"         traceback: {trace}")
+        if pack_id not in explained:
+            tell(f"failed   pack {pack_id}: {reason}", style="red")
     if result.answer is not None:
         tell(f"report   {result.folder.report / 'index.html'}")
     else:
         tell(f"results  {result.folder.root}")
     for note in result.notes:
         tell(f"note     {note}")
-    if result.ending is Ending.FINISHED:
+    if result.ending is Ending.FINISHED and result.folder.mlflow.exists():
         tell(f"mlflow   {mlflow_command(result)}")
     if result.ending is Ending.DISK_FULL:
         tell(
@@ -131,6 +136,23 @@ def console_for(as_json: bool) -> Console | None:
     return None if as_json else Console()
 
 
+def resume_command(result: Result, *, runner: str, address: str | None = None) -> str:
+    """The command that goes on with a run.
+
+    Args:
+        result: what came out.
+        runner: name of the runner that was used.
+        address: cluster that was used.
+
+    Returns:
+        A line for the shell.
+    """
+    words = ["lratlas", "resume", str(result.folder.root)]
+    words += [] if runner == RUNNERS[0] else ["--runner", runner]
+    words += [] if address is None else ["--address", address]
+    return shlex.join(words)
+
+
 def conclude(result: Result, console: Console | None, *, runner: str, address: str | None) -> int:
     """Tell what came out, on the console or, without one, as JSON.
 
@@ -143,10 +165,7 @@ def conclude(result: Result, console: Console | None, *, runner: str, address: s
     Returns:
         The exit code.
     """
-    words = ["lratlas", "resume", str(result.folder.root)]
-    words += [] if runner == RUNNERS[0] else ["--runner", runner]
-    words += [] if address is None else ["--address", address]
-    resume = shlex.join(words)
+    resume = resume_command(result, runner=runner, address=address)
     if console is None:
         print(as_json(result, resume))
     else:

@@ -1,14 +1,17 @@
-"""What a result depends on beside its sweep: versions, device, commit. Loads none of the libraries it names."""
+"""What a result depends on beside its sweep: versions, device, commit, images. Loads none of the libraries it names."""
 
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from sweeps.resources import gpu_names, this_machine
+from trainables.spec import Recipe, SpecError
 
-__all__ = ["device", "git_commit", "versions"]
+__all__ = ["device", "git_commit", "images_of", "versions"]
 
 _LIBRARIES = ("lr-atlas", "torch", "torchvision", "ray", "mlflow", "optuna", "pyarrow", "numpy", "scikit-learn")
 
@@ -74,3 +77,31 @@ def _processor() -> str:
         return platform.processor()
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
+
+
+def images_of(recipes: Iterable[Recipe]) -> dict[str, dict[str, Any]]:
+    """Which image files the recipes use; has a data set downloaded that is not there yet.
+
+    Args:
+        recipes: of a plan.
+
+    Returns:
+        By recipe id: files, rows and SHA-256; recipes without image files are left out.
+
+    Raises:
+        SpecError: the images are not there; every fault at once.
+    """
+    from trainables.images.facts import images_used
+
+    found, faults = {}, dict[str, None]()
+    for recipe in recipes:
+        try:
+            used = images_used(recipe.task, recipe.task_args)
+        except SpecError as error:
+            faults |= dict.fromkeys(error.faults)
+            continue
+        if used is not None:
+            found[recipe.recipe_id] = used
+    if faults:
+        raise SpecError(list(faults))
+    return found

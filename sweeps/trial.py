@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweeps.executors import note_executor
 from sweeps.folder import RunFolder, write_json
 from sweeps.locks import held
 from sweeps.runner import Ending, Progress, RunOptions
 from sweeps.sinks import ParquetSink, members_of, read_pack_statuses, write_pack_statuses
+from sweeps.user_errors import error_file, forget_errors, one_line, record_error
+from trainables.blame import blame, place_of
 from trainables.rows import EpochRow, MemberStatus, Status
 from trainables.spec import Pack
 
@@ -77,7 +80,7 @@ def run_pack(
         return PackEnd(ending=Ending.DISK_FULL, reason=str(error))
 
 
-def mark_failed(folder: RunFolder, pack: Pack, reason: str, attempt: int) -> None:
+def mark_failed(folder: RunFolder, pack: Pack, reason: str, attempt: int) -> int:
     """Record that a pack failed: those of its members that had not ended before it.
 
     Args:
@@ -85,6 +88,9 @@ def mark_failed(folder: RunFolder, pack: Pack, reason: str, attempt: int) -> Non
         pack: the pack; not running any more.
         reason: why, in one line.
         attempt: number of the attempt that failed.
+
+    Returns:
+        How many members failed with it.
     """
     statuses = read_pack_statuses(folder, pack.pack_id)
     for member in members_of(pack):
@@ -93,6 +99,7 @@ def mark_failed(folder: RunFolder, pack: Pack, reason: str, attempt: int) -> Non
                 member_id=member.member_id, attempt=attempt, status=Status.FAILED, status_reason=reason
             )
     write_pack_statuses(folder, pack.pack_id, statuses)
+    return sum(status.status is Status.FAILED for status in statuses.values())
 
 
 def is_disk_full(error: BaseException | None) -> bool:
@@ -112,19 +119,6 @@ def is_disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def error_file(folder: RunFolder, pack_id: str) -> Path:
-    """Where the traceback of a pack that failed is kept.
-
-    Args:
-        folder: the results folder.
-        pack_id: the pack.
-
-    Returns:
-        The file; absent where user code raised nothing.
-    """
-    return folder.state / f"{pack_id}.error.txt"
 
 
 def last_attempt(folder: RunFolder) -> int:
@@ -170,16 +164,20 @@ def _run(
 ) -> PackEnd:
     """One attempt; an error of the user's code is recorded with its traceback."""
     number = _begin_attempt(folder, pack.pack_id, attempt)
+    forget_errors(folder, pack.pack_id)
     try:
         done = _train(pack, folder, number, options, progress, stop)
     # Tasks and models are the user's own code and may raise anything: the other packs must go on.
     except Exception as error:
         if is_disk_full(error):
             raise
-        lines = str(error).strip().splitlines() or ["no message"]
-        reason = f"{type(error).__name__}: {lines[0]}"
-        error_file(folder, pack.pack_id).write_text(traceback.format_exc(), encoding="utf-8")
-        mark_failed(folder, pack, reason, number)
+        blame(error, members_of(pack))
+        reason, whole = one_line(error), traceback.format_exc()
+        record_error(folder, pack, error, whole, members=mark_failed(folder, pack, reason, number))
+        # Told when it happens, not when the sweep has ended; the same words from many packs are shown once.
+        where = place_of(error) or "in training"
+        note = f"an error ({where}): the members it struck have failed, others go on; the traceback comes at the end"
+        progress(Progress(pack_id=pack.pack_id, member_steps=0, note=note))
         return PackEnd(ending=Ending.FAILED, reason=reason)
     return PackEnd(ending=Ending.FINISHED if done else Ending.INTERRUPTED)
 
@@ -210,6 +208,7 @@ def _train(
         # A pack that had finished before reports its end and no rows: its parts stay.
         if number == 0 and (report.epochs or report.probes or not report.done):
             sink.discard_from(report.part)
+            note_executor(folder, pack.pack_id, report.executor, report.seconds_per_step)
         sink.add(report.epochs, report.probes)
         best.see(report.epochs)
         if report.flush:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-COMMANDS = ["presets", "plan", "run", "resume", "status", "mirror", "sql", "submit", "doctor"]
+COMMANDS = ["presets", "plan", "run", "resume", "status", "mirror", "sql", "band", "submit", "doctor"]
 PRESETS = {"band-digits", "band-tick", "band-tick-paper"}
 EPOCH_COLUMNS = [
     *("member_id", "attempt", "epoch", "step", "lr", "train_loss", "train_error", "valid_loss", "valid_error"),

@@ -14,7 +14,7 @@ __all__ = ["run"]
 
 def run(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A preset's name or a YAML file.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for results  [runs/NAME-TIME].")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for results (default: runs/NAME-TIME).")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the sweep; repeatable.")
     ] = None,
@@ -37,9 +37,11 @@ def run(
     from sweeps.execute import execute
     from sweeps.folder import RunFolder
     from sweeps.outcome import conclude, console_for
+    from sweeps.own_name import check_own_tasks
     from sweeps.plan import plan
+    from sweeps.provenance import images_of
     from sweeps.resources import check_resources
-    from sweeps.runner import RunOptions, make_runner
+    from sweeps.runner import RUNNERS, RunOptions, make_runner
     from sweeps.sweep import load_sweep
 
     faults: list[str] = []
@@ -58,7 +60,10 @@ def run(
         raise SpecError(faults)
     resources = chosen.resources()
     planned = plan(spec, **asdict(resources))
-    folder = RunFolder.create(out or RunFolder.default_root(spec.name), spec, planned, sys.argv)
+    if address is None:
+        check_own_tasks(planned.recipes, keep=runner != RUNNERS[0])
+    images = images_of(planned.recipes)
+    folder = RunFolder.create(out or RunFolder.default_root(spec.name), spec, planned, sys.argv, images)
     console = console_for(as_json)
     result = execute(folder, planned, chosen, RunOptions.of(spec.run, cores=resources.cores), console=console)
     raise typer.Exit(conclude(result, console, runner=runner, address=address))

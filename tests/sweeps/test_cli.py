@@ -16,7 +16,7 @@ from sweeps.plan import plan
 from sweeps.sweep import load_sweep
 from trainables.spec import SpecError
 
-CONTRACT = ("presets", "plan", "run", "resume", "status", "mirror", "sql", "submit", "doctor")
+CONTRACT = ("presets", "plan", "run", "resume", "status", "mirror", "sql", "band", "submit", "doctor")
 
 
 def call(*arguments: str | Path) -> Result:
@@ -72,7 +72,11 @@ def test_module_and_exit_codes_in_a_real_process(root: Path) -> None:
 
 
 def test_a_task_in_the_users_folder_is_found(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "my_tasks.py").write_text("def easy(size=10, data_seed=0): ...\n")
+    (tmp_path / "my_tasks.py").write_text(
+        "import torch\nfrom trainables.tasks import Split, Task\n\n\ndef easy(size=10, data_seed=0):\n"
+        "    data = Split(torch.ones(size, 3), torch.arange(size) % 2)\n"
+        "    return Task(model=lambda: torch.nn.Linear(3, 2), train=data, test=data)\n"
+    )
     (tmp_path / "my.yaml").write_text(
         "name: my\ntask: {name: 'my_tasks:easy', size: 5}\ntrain: {batch_size: 4}\n"
         "phases: [{name: train, steps: 100}]\naxes: {lr: {values: [1e-3, 1e-2]}}\nmeasure: {report_every: 10}\n"
@@ -100,7 +104,8 @@ def test_plan() -> None:
     numbers = json.loads(found.stdout)
     assert set(numbers) == {
         "members", "segments", "packs", "member_steps", "member_steps_without_sharing", "estimated_seconds",
-        "estimated_memory_bytes", "estimated_disk_bytes",
+        "estimated_memory_bytes", "estimated_memory_bytes_per_member", "estimated_disk_bytes", "kept_weights_bytes",
+        "checkpoint_budget_bytes",
     }  # fmt: skip
     assert (numbers["members"], numbers["member_steps"]) == (36, 12 * 40_000 + 24 * 20_000)
     shown = call("plan", "band-tick").stdout

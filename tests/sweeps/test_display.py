@@ -102,7 +102,7 @@ def test_line_and_drawing_say_the_same() -> None:
     screen = Console(file=io.StringIO(), width=100)
     screen.print(draw(snapshot, TOTALS, stopping=False))
     drawn = screen.file.getvalue()  # type: ignore[attr-defined]
-    for part in ("6 running · 4 completed", "test error 3.1 % at pretrain_lr 0.02", "0:10"):
+    for part in ("6 running · 4 completed", "error 3.1 % at pretrain_lr 0.02", "0:10"):
         assert part in drawn
         assert part in line(snapshot, "pretrain_lr")
     assert "500 of 1.00k" in drawn

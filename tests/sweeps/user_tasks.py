@@ -78,7 +78,13 @@ def suicidal(folder: str, data_seed: int = 0, tag: int = 0, times: int = 1) -> T
 
 
 def mendable(mended: str, data_seed: int = 0, tag: int = 0) -> Task:
-    """Raises for `tag` 1 until a file exists."""
-    if tag == 1 and not Path(mended).exists():
-        raise ArithmeticError("the user's own mistake")
-    return plain(data_seed, tag)
+    """Raises for `tag` 1 once training has begun, until a file exists."""
+    calls = 0
+
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+        if tag == 1 and calls > 100 and not Path(mended).exists():
+            raise ArithmeticError("the user's own mistake")
+
+    return with_loss(plain(data_seed, tag), count)
