@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trainables.blame import blame_rows
 from trainables.cohorts import Cohort, events
+from trainables.evaluate import Evaluation
 from trainables.executors.base import ExecutorName, Hyper
 from trainables.population import Population, to_module_layout
 from trainables.process import prepare_process
@@ -81,6 +82,7 @@ class _PackRun:
         self.progress = Progress()
         self.population: Population | None = None
         self.averages: dict[int, dict[str, Tensor]] = {}
+        self.look: tuple[dict[str, Tensor], str, Evaluation] | None = None
         self.new_rows = False
         self.note = ""
         self.block_steps = 1
@@ -198,6 +200,7 @@ class _PackRun:
         watched = "valid" if "valid" in self.setting.arena.splits else "test"
         current = self._measurable(list(range(count)), segments)
         result = self.setting.judge.evaluate(current, watched, self.setting.draws(segments))
+        self.look = (current, watched, result)
         splits[watched] = (result.loss.tolist(), result.error.tolist())
         none: list[float | None] = [None] * count
         rows = []
@@ -246,9 +249,10 @@ class _PackRun:
         alive = self.population.alive.tolist()
         ends = [row for row, segment in enumerate(segments) if segment.ends and alive[row]]
         weights = self._weights()
-        probes = self._judge(
-            self._measurable(ends, [segments[row] for row in ends]), [segments[row] for row in ends], "end", cohort.stop
-        )
+        assert self.look is not None  # the cohort's last interval was measured at this very step
+        current, watched, last = self.look
+        known = {watched: Evaluation(last.loss[ends], last.error[ends], last.n)}
+        probes = self._judge(pick(current, ends), [segments[row] for row in ends], "end", cohort.stop, known)
         for window, sums in self.averages.items():
             rows = [row for row, segment in enumerate(segments) if segment.phase_end and alive[row]]
             chosen = [segments[row] for row in rows]
@@ -268,7 +272,7 @@ class _PackRun:
         progress.cohort += 1
         following = self.cohorts[progress.cohort].start if progress.cohort < len(self.cohorts) else cohort.stop
         progress.step = progress.reported = following
-        self.population, self.averages = None, {}
+        self.population, self.averages, self.look = None, {}, None
         yield self._report(probes=tuple(probes), flush=True)
 
     def _weights(self) -> dict[str, Tensor]:
@@ -287,14 +291,21 @@ class _PackRun:
             member_id=owner.member_id, attempt=self.attempt, status=Status.NONFINITE, status_reason=reason
         )
 
-    def _judge(self, weights: Mapping[str, Tensor], segments: list[Segment], group: str, step: int) -> list[ProbeRow]:
-        """Measure finished weights and keep them."""
+    def _judge(
+        self,
+        weights: Mapping[str, Tensor],
+        segments: list[Segment],
+        group: str,
+        step: int,
+        known: Mapping[str, Evaluation] | None = None,
+    ) -> list[ProbeRow]:
+        """Measure finished weights, except what is known of them, and keep them."""
         if not segments:
             return []
         owners = [segment.owner for segment in segments]
         self._keep(weights, segments, group, step)
         return self.setting.judge.probe(
-            weights, self.setting.draws(segments), owners, group=group, step=step, attempt=self.attempt
+            weights, self.setting.draws(segments), owners, known or {}, group=group, step=step, attempt=self.attempt
         )
 
     def _keep(self, weights: Mapping[str, Tensor], segments: list[Segment], group: str, step: int) -> None:

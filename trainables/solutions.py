@@ -57,7 +57,15 @@ class Judge:
             reestimate_norms(self._module, weights, self._arena.train, draws, self._yardstick)
 
     def probe(
-        self, weights: Mapping[str, Tensor], draws: Tensor, owners: list[Member], *, group: str, step: int, attempt: int
+        self,
+        weights: Mapping[str, Tensor],
+        draws: Tensor,
+        owners: list[Member],
+        known: Mapping[str, Evaluation],
+        *,
+        group: str,
+        step: int,
+        attempt: int,
     ) -> list[ProbeRow]:
         """Rows of final quality on every split, and of accuracy on every probe set.
 
@@ -65,6 +73,7 @@ class Judge:
             weights: as in `evaluate`.
             draws: as in `evaluate`.
             owners: whose weights, N of them.
+            known: results that need not be computed again, by split.
             group: `end` or `swa@W`.
             step: schedule step of the weights.
             attempt: of the pack.
@@ -74,7 +83,7 @@ class Judge:
         """
         rows = []
         for split in self._arena.splits:
-            result = self.evaluate(weights, split, draws)
+            result = known[split] if split in known else self.evaluate(weights, split, draws)
             if split in ("train", "valid", "test"):
                 measured = {("final", split, "loss"): result.loss, ("final", split, "error"): result.error}
             else:

@@ -5,7 +5,9 @@ optimiser works on all rows together.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,48 @@ from trainables.update import Rule, row_norm_sq, update_rows
 __all__ = ["BranchesExecutor", "LoopExecutor"]
 
 STREAMS = 8  # networks at work at once on a GPU; beyond, kernels only queue
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """Rows that agree in seed and draw see the same samples, which are then loaded once.
+
+    Attributes:
+        order_row: `[U]`, of each distinct batch.
+        draw: `[U]`, likewise.
+        of_row: which batch each row sees.
+        rows_in_turn: all rows, those that share a batch one after the other, while it is in the caches.
+    """
+
+    order_row: Tensor
+    draw: Tensor
+    of_row: tuple[int, ...]
+    rows_in_turn: tuple[int, ...]
+
+    @classmethod
+    def of(cls, hyper: Hyper) -> "_Batches":
+        pairs = list(zip(hyper.order_row.tolist(), hyper.draw.tolist(), strict=True))
+        place = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
+        of_row = tuple(place[pair] for pair in pairs)
+        device = hyper.order_row.device
+        return cls(
+            order_row=torch.tensor([order for order, _ in place], device=device),
+            draw=torch.tensor([draw for _, draw in place], device=device),
+            of_row=of_row,
+            rows_in_turn=tuple(sorted(range(len(pairs)), key=lambda row: of_row[row])),
+        )
+
+    def tables(self, block: Block, samples: int) -> tuple[Tensor, Tensor | None]:
+        """Sample numbers through all draws, and random bits, each `[T, U, B]`."""
+        chosen = block.samples.index_select(1, self.order_row) + (self.draw * samples).unsqueeze(1)
+        return chosen, None if block.bits is None else block.bits.index_select(1, self.order_row)
+
+
+def _channels_last(tensor: Tensor) -> Tensor:
+    """Kernels of K convolutions, `[K, O, I, H, W]`, each row channels-last in memory; other tensors as they are."""
+    if tensor.dim() != 5:
+        return tensor
+    return tensor.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
 
 
 class LoopExecutor:
@@ -50,34 +94,49 @@ class LoopExecutor:
         self._source, self._targets, self._samples = loader.source(x), y.flatten(0, 1), x.shape[1]
         self._owner: Population | None = None
         self._gradients: list[Tensor] = []
+        self._draws_at_random: bool | None = None  # not known before the first forward pass
 
     def step(self, population: Population, block: Block, hyper: Hyper) -> None:
         """Take one step for each entry of the block; see `Executor.step`."""
         self._adopt(population)
+        batches = _Batches.of(hyper)
+        samples, bits = batches.tables(block, self._samples)
+        keys = block.keys.index_select(1, hyper.order_row)
         for t in range(len(block)):
-            samples = block.samples[t].index_select(0, hyper.order_row) + (hyper.draw * self._samples).unsqueeze(1)
-            bits = None if block.bits is None else block.bits[t].index_select(0, hyper.order_row)
-            keys = block.keys[t].index_select(0, hyper.order_row)
+            x = self._loader(self._source, samples[t], None if bits is None else bits[t])
+            y = self._targets.index_select(0, samples[t].flatten()).view(samples[t].shape)
             losses, wrong = torch.zeros_like(block.lr[t]), torch.zeros_like(block.lr[t])
-            living, generators = population.alive.tolist(), keys.tolist()
+            living = population.alive.tolist()
             shared = self._shared(population)
-            for k in range(len(population)):
-                if not living[k]:
-                    continue
-                with torch.random.fork_rng(devices=[]):
-                    # what draws from torch's own generator: a function of the member and its step, not of neighbours
-                    torch.manual_seed(generators[k])
-                    x = self._loader(self._source, samples[k], None if bits is None else bits[k])
-                    y = self._targets.index_select(0, samples[k])
-                    self._one(k, shared, x, y, keys[k], hyper.activation_noise[k], losses, wrong)
+            for k in batches.rows_in_turn:
+                if living[k]:
+                    batch = batches.of_row[k]
+                    with self._generator(keys[t, k]):
+                        self._one(k, shared, x[batch], y[batch], keys[t, k], hyper.activation_noise[k], losses, wrong)
             root = None if block.root is None else block.root[t]
-            self._update(population, losses, wrong, keys, block.lr[t], root, hyper)
+            self._update(population, losses, wrong, keys[t], block.lr[t], root, hyper)
 
     def _adopt(self, population: Population) -> None:
-        """Make room for the gradients of a population."""
-        if population is not self._owner:
-            self._owner = population
-            self._gradients = [torch.zeros_like(weight) for weight in population.trained.values()]
+        """Lay out a population's convolution kernels channels-last, as the images are, and make room for gradients."""
+        if population is self._owner:
+            return
+        self._owner = population
+        for named in (population.trained, population.momenta, population.squares, population.frozen):
+            for name, tensor in named.items():
+                named[name] = _channels_last(tensor)
+        self._gradients = [torch.zeros_like(weight) for weight in population.trained.values()]
+
+    @contextmanager
+    def _generator(self, key: Tensor) -> Iterator[None]:
+        """Seed torch's own generator for networks that draw from it: by member and step, not by neighbours."""
+        if self._draws_at_random is False:
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(key))
+            before = torch.get_rng_state()
+            yield
+            self._draws_at_random = not torch.equal(before, torch.get_rng_state())
 
     def _shared(self, population: Population) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What the networks compute with: weights (matrices and kernels in bfloat16 if asked for), and the rest."""
@@ -187,13 +246,13 @@ class BranchesExecutor(LoopExecutor):
         if population is not self._owner:
             self._graph = None
         self._adopt(population)
-        samples = block.samples.index_select(1, hyper.order_row) + (hyper.draw * self._samples).unsqueeze(1)
-        bits = None if block.bits is None else block.bits.index_select(1, hyper.order_row)
+        batches = _Batches.of(hyper)
+        samples, bits = batches.tables(block, self._samples)
         keys = block.keys.index_select(1, hyper.order_row)
         inside = self._loader.capturable
 
         def whole(*inputs: Tensor | None) -> None:
-            self._whole(population, hyper, *inputs)  # type: ignore[arg-type]
+            self._whole(population, hyper, batches.of_row, *inputs)  # type: ignore[arg-type]
 
         for t in range(len(block)):
             batch = None if bits is None else bits[t]
@@ -238,6 +297,7 @@ class BranchesExecutor(LoopExecutor):
         self,
         population: Population,
         hyper: Hyper,
+        of_row: Sequence[int],
         samples: Tensor,
         bits: Tensor | None,
         x: Tensor | None,
@@ -249,18 +309,18 @@ class BranchesExecutor(LoopExecutor):
         losses, wrong = torch.zeros_like(lr), torch.zeros_like(lr)
         if x is None:
             x = self._loader(self._source, samples, bits)
-        y = self._targets.index_select(0, samples.flatten()).reshape(samples.shape)
+        y = self._targets.index_select(0, samples.flatten()).view(samples.shape)
         shared = self._shared(population)
         main = torch.cuda.current_stream() if self._on_gpu else None
-        for k in range(len(population)):
+        for k, batch in enumerate(of_row):
             if main is None:
-                self._one(k, shared, x[k], y[k], keys[k], hyper.activation_noise[k], losses, wrong)
+                self._one(k, shared, x[batch], y[batch], keys[k], hyper.activation_noise[k], losses, wrong)
                 continue
             stream = self._streams[k % len(self._streams)]
             if k < len(self._streams):
                 stream.wait_stream(main)
             with torch.cuda.stream(stream):
-                self._one(k, shared, x[k], y[k], keys[k], hyper.activation_noise[k], losses, wrong)
+                self._one(k, shared, x[batch], y[batch], keys[k], hyper.activation_noise[k], losses, wrong)
         for stream in self._streams[: len(population)]:
             assert main is not None
             main.wait_stream(stream)
