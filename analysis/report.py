@@ -106,7 +106,10 @@ def measured_geometry(
         measured = geometry(found.arm, Checkpoints(folder), seeds_per_rate=seeds_per_rate)
     except SpecError as error:
         return None, f"Angles and barriers could not be measured: {'; '.join(error.faults)}"
-    note = "Angles and barriers need two finished solutions of one pre-training; no member has them."
+    note = (
+        "Angles and barriers need the weights of two finished solutions of one pre-training; there are none (members "
+        "that ended early have no solution, and a run.checkpoint_budget may have left weights out)."
+    )
     return measured, "" if measured is not None else note
 
 

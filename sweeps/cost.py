@@ -1,17 +1,20 @@
 """What a sweep will cost: time, memory, disk. A small model of constants, each measured once or said to be a guess.
 
-Time was measured on one core of a 2-core virtual machine with batches of 16 of the scale-invariant MLP in stacks of
-some 100 rows: 5.2 us per member-step at width 32, 20 us at width 64. Elsewhere expect half to twice that.
+Stacked networks were timed on one core of a 2-core virtual machine with batches of 16 of the scale-invariant MLP in
+stacks of some 100 rows: 5.2 us per member-step at width 32, 20 us at width 64. Elsewhere expect half to twice that.
+Ordinary modules are timed where the plan is made, a few steps of each recipe.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from sweeps.schema import Sweep
+from sweeps.memory import MemoryModel
+from sweeps.sizes import Sizes
 from trainables.spec import Pack, Recipe
 
-__all__ = ["OWN_TASK", "WORKER_BYTES", "CostModel", "Sizes", "disk_bytes", "total_memory", "wall_seconds"]
+__all__ = ["WORKER_BYTES", "CostModel", "disk_bytes", "total_memory", "wall_seconds"]
 
 ROW_SECONDS = 0.36e-6
 """A row's share of a compiled step that does not depend on its size."""
@@ -21,8 +24,16 @@ STEP_SECONDS = 40e-6
 """What a compiled step costs whatever its rows: few rows train nearly as long as many."""
 LOOP_SECONDS = 330e-6
 """The same for a step of one ordinary module, as the `loop` executor does it."""
-GPU_MULTIPLY_ADD_SECONDS = 1e-12
-"""A guess for small networks, which do not fill a GPU."""
+ORDINARY_SECONDS = 200e-6
+"""The part of these that is not the module's own forward and backward pass: batch, optimiser, sums."""
+UPDATE_SECONDS = 1e-8
+"""The optimiser's time for each trained parameter of an ordinary module."""
+GPU_MULTIPLY_ADD_SECONDS = {"float32": 2.5e-13, "bfloat16": 3e-14, "float64": 1e-12}
+"""Guesses for one large GPU of a data centre: a step's time for each multiply-add of its forward pass."""
+GPU_UNIT_SECONDS = {"float32": 1e-11, "bfloat16": 5e-12, "float64": 2e-11}
+"""Guesses likewise: for each activation that a step keeps, whose way through memory it waits for."""
+GPU_ROW_SECONDS = 30e-6
+"""A guess: what the kernels of one ordinary module's step cost however small it is."""
 EVALUATION = 1 / 3
 """A forward pass alone, as a share of a training step."""
 START_SECONDS = 12.0
@@ -40,62 +51,6 @@ MLFLOW_METRIC_BYTES = 300
 MLFLOW_MEMBERS = 1000
 REPORT_BYTES = 8e6
 
-OWN_TASK = "time, memory and disk are rough guesses: the size of a task of your own is not known before it runs"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How large a recipe's network and data are.
-
-    Attributes:
-        inputs: numbers per sample.
-        weights: trained and frozen ones.
-        units: activations per sample.
-        train: training samples.
-        test: test samples.
-        probe_sets: evaluation sets beside these.
-        probe: samples in each.
-        stacked: True where many rows train as one compiled step.
-    """
-
-    inputs: int
-    weights: int
-    units: int
-    train: int
-    test: int
-    probe_sets: int = 0
-    probe: int = 0
-    stacked: bool = True
-
-    @classmethod
-    def of(cls, recipe: Recipe, sweep: Sweep) -> "Sizes":
-        """Read the sizes off a recipe.
-
-        Args:
-            recipe: one of the sweep's.
-            sweep: says what is measured, and the executor.
-
-        Returns:
-            Exact for built-in tasks; a small network is assumed for a task of the user's own.
-        """
-        task, model = dict(recipe.task_args), dict(recipe.model_args)
-        stacked = sweep.run.executor != "loop" and recipe.model is not None
-        if recipe.model is None:
-            return cls(inputs=3072, weights=100_000, units=10_000, train=10_000, test=2_000, stacked=stacked)
-        features = int(task.get("features") or 0)
-        inputs, outputs = (2 * features, 1) if features else (64, 10)
-        width, depth = int(model["width"] or 0), int(model["depth"] or 0)
-        return cls(
-            inputs=inputs,
-            weights=inputs * width + (depth - 1) * width**2 + width * outputs,
-            units=inputs + depth * width + outputs,
-            train=int(task["train_size"] or 0),
-            test=int(task["test_size"] or 0),
-            probe_sets=features if sweep.measure.probes else 0,
-            probe=int(task.get("probe_size") or 0),
-            stacked=stacked,
-        )
-
 
 @dataclass(frozen=True)
 class CostModel:
@@ -107,6 +62,8 @@ class CostModel:
         report_every: steps between evaluations.
         averages: running averages of weights that a row may carry.
         gpu: True where packs train on GPUs.
+        executor: as the sweep asks.
+        momenta: rows carry momentum.
     """
 
     recipe: Recipe
@@ -114,28 +71,63 @@ class CostModel:
     report_every: int
     averages: int
     gpu: bool
+    executor: str = "auto"
+    momenta: bool = False
 
     @property
-    def row_bytes(self) -> float:
-        """Memory of one row: weights, gradients, momentum, a saved copy, averages; activations of a step or a test."""
-        item = 8 if self.recipe.dtype == "float64" else 4
-        samples = max(3 * self.recipe.batch_size, min(self.sizes.test, 2048))
-        return item * ((5 + self.averages) * self.sizes.weights + samples * self.sizes.units)
+    def stacked(self) -> bool:
+        """Whether rows train as one compiled step."""
+        return self.sizes.stackable and self.executor in ("auto", "stacked")
 
-    @property
-    def data_bytes(self) -> float:
-        """Memory of one draw of the data."""
-        samples = self.sizes.train + self.sizes.test + self.sizes.probe_sets * self.sizes.probe
-        return 4 * samples * self.sizes.inputs
+    @cached_property
+    def memory(self) -> MemoryModel:
+        """Memory of its packs."""
+        return MemoryModel(
+            recipe=self.recipe,
+            sizes=self.sizes,
+            averages=self.averages,
+            momenta=self.momenta,
+            stacked=self.stacked,
+            gpu=self.gpu,
+        )
 
-    def memory(self, pack: Pack) -> float:
-        """Bytes of a pack at work.
+    def pack_bytes(self, pack: Pack) -> float:
+        """Bytes of a pack at work, beyond an idle process, on the device that trains it.
 
         Args:
             pack: of this recipe.
         """
-        draws = len({segment.owner.data_seed for segment in pack.segments})
-        return WORKER_BYTES + pack.width * self.row_bytes + draws * self.data_bytes
+        return self.memory.pack_bytes(pack.width, _draws(pack))
+
+    def host_bytes(self, pack: Pack) -> float:
+        """The same of the computer's own memory.
+
+        Args:
+            pack: of this recipe.
+        """
+        return self.memory.host_bytes(pack.width, _draws(pack))
+
+    @cached_property
+    def row_seconds(self) -> float:
+        """Time of one member-step, without what a step costs whatever its rows."""
+        batch, sizes = self.recipe.batch_size, self.sizes
+        if self.gpu:
+            compute = GPU_MULTIPLY_ADD_SECONDS[self.recipe.dtype] * sizes.multiply_adds * batch
+            moving = GPU_UNIT_SECONDS[self.recipe.dtype] * sizes.units * batch
+            return max(compute, moving) + (0.0 if self.stacked else GPU_ROW_SECONDS)
+        if self.stacked or sizes.step is None:
+            return ROW_SECONDS + MULTIPLY_ADD_SECONDS * sizes.multiply_adds * batch
+        from trainables.footprint import step_seconds  # loads torch
+
+        return step_seconds(self.recipe) + UPDATE_SECONDS * sizes.trained
+
+    @property
+    def sample_seconds(self) -> float:
+        """Time of evaluating one sample with one network."""
+        batch, sizes = self.recipe.batch_size, self.sizes
+        if self.gpu or (sizes.step is not None and not self.stacked):
+            return EVALUATION * self.row_seconds / batch
+        return EVALUATION * MULTIPLY_ADD_SECONDS * sizes.multiply_adds
 
     def seconds(self, pack: Pack, longest: int) -> float:
         """Training time of a pack on one core or GPU, without compilation.
@@ -144,42 +136,56 @@ class CostModel:
             pack: of this recipe.
             longest: steps of its longest schedule, which no width makes shorter.
         """
-        once = GPU_MULTIPLY_ADD_SECONDS if self.gpu else MULTIPLY_ADD_SECONDS
-        row = (0.0 if self.gpu else ROW_SECONDS) + once * self.sizes.weights * self.recipe.batch_size
         steps = pack.member_steps
-        in_a_row = max(longest, steps / pack.width) if self.sizes.stacked else steps
+        if self.stacked:
+            once = STEP_SECONDS * max(longest, steps / pack.width)
+        elif self.gpu:
+            once = STEP_SECONDS * steps / pack.width
+        else:
+            once = (LOOP_SECONDS if self.sizes.step is None else ORDINARY_SECONDS) * steps
         ends = sum(segment.ends for segment in pack.segments)
-        rest = self.sizes.train + self.sizes.probe_sets * self.sizes.probe
-        samples = steps / self.report_every * self.sizes.test + ends * (1 + self.averages) * (self.sizes.test + rest)
-        evaluation = samples * self.sizes.weights * once * EVALUATION
-        return in_a_row * (STEP_SECONDS if self.sizes.stacked else LOOP_SECONDS) + steps * row + evaluation
+        reports = steps / self.report_every
+        samples = reports * self.sizes.reported + ends * (1 + self.averages) * self.sizes.evaluated
+        if self.sizes.buffers:  # statistics of averages, and of all that is measured where the sweep asks for it
+            anew = reports + ends if pack.measure.norm_statistics == "training_set" else 0.0
+            samples += (anew + ends * self.averages) * self.sizes.train
+        return once + steps * self.row_seconds + samples * self.sample_seconds
 
 
-def disk_bytes(packs: Sequence[Pack], sizes: Sequence[Sizes]) -> float:
-    """What the results folder will take.
+def _draws(pack: Pack) -> int:
+    return len({segment.owner.data_seed for segment in pack.segments})
+
+
+def disk_bytes(packs: Sequence[Pack], costs: Mapping[str, CostModel], kept_bytes: float, lanes: int) -> float:
+    """What the results folder will take when it is fullest.
 
     Args:
         packs: all of the sweep's.
-        sizes: each pack's.
+        costs: by recipe id.
+        kept_bytes: of weights that are kept.
+        lanes: packs at work at once, whose saved states come and go.
     """
-    total = REPORT_BYTES
-    for pack, size in zip(packs, sizes, strict=True):
-        every, keep = pack.measure.report_every, len(pack.measure.keep)
-        item = 8 if pack.recipe.dtype == "float64" else 4
+    total, ends, rows = REPORT_BYTES + kept_bytes, 0, 0
+    for pack in packs:
+        every, sizes = pack.measure.report_every, costs[pack.recipe.recipe_id].sizes
         for segment in pack.segments:
-            rows = math.ceil(segment.steps / every)
-            total += rows * EPOCH_ROW_BYTES
+            rows += math.ceil(segment.steps / every)
             if segment.ends:
                 swa = pack.measure.swa.get(segment.phase.name)
-                solutions = 1 + (len(swa.windows) if swa else 0)
-                total += solutions * (4 + size.probe_sets) * PROBE_ROW_BYTES
-                total += (solutions + keep) * size.weights * item
-    ends = sum(segment.ends for pack in packs for segment in pack.segments)
-    rows = sum(math.ceil(segment.steps / pack.measure.report_every) for pack in packs for segment in pack.segments)
-    return total + rows * min(1.0, MLFLOW_MEMBERS / max(ends, 1)) * 7 * MLFLOW_METRIC_BYTES
+                ends += 1
+                total += (1 + (len(swa.windows) if swa else 0)) * (4 + sizes.probe_sets) * PROBE_ROW_BYTES
+    states = sorted((_state_bytes(pack, costs[pack.recipe.recipe_id].memory) for pack in packs), reverse=True)
+    mirrored = rows * min(1.0, MLFLOW_MEMBERS / max(ends, 1)) * 7 * MLFLOW_METRIC_BYTES
+    return total + rows * EPOCH_ROW_BYTES + mirrored + sum(states[:lanes])
 
 
-def wall_seconds(packs: Sequence[Pack], costs: dict[str, CostModel], lanes: int) -> float:
+def _state_bytes(pack: Pack, memory: MemoryModel) -> float:
+    """Saved states of a pack at work: of the rows in training, twice while one replaces another, and of all parents."""
+    parents = {segment.parent for segment in pack.segments if segment.parent is not None}
+    return (2 * pack.width + len(parents)) * memory.saved_bytes
+
+
+def wall_seconds(packs: Sequence[Pack], costs: Mapping[str, CostModel], lanes: int) -> float:
     """Wall time: start-up, then the busiest lane when each pack, the longest first, goes to the first free one.
 
     Args:
@@ -199,13 +205,13 @@ def wall_seconds(packs: Sequence[Pack], costs: dict[str, CostModel], lanes: int)
     for seconds, pack in work:
         lane = busy.index(min(busy))
         graph = (pack.recipe.recipe_id, pack.width)
-        compiling = COMPILE_SECONDS if costs[pack.recipe.recipe_id].sizes.stacked and graph not in graphs[lane] else 0.0
+        compiling = COMPILE_SECONDS if costs[pack.recipe.recipe_id].stacked and graph not in graphs[lane] else 0.0
         graphs[lane].add(graph)
         busy[lane] += seconds + compiling
     return START_SECONDS + max(busy)
 
 
-def total_memory(packs: Sequence[Pack], costs: dict[str, CostModel], lanes: int) -> float:
+def total_memory(packs: Sequence[Pack], costs: Mapping[str, CostModel], lanes: int) -> float:
     """Memory of the driver and of the largest packs that can be at work together.
 
     Args:
@@ -213,5 +219,5 @@ def total_memory(packs: Sequence[Pack], costs: dict[str, CostModel], lanes: int)
         costs: by recipe id.
         lanes: packs at work at once.
     """
-    largest = sorted((costs[pack.recipe.recipe_id].memory(pack) for pack in packs), reverse=True)
-    return DRIVER_BYTES + sum(largest[:lanes])
+    largest = sorted((costs[pack.recipe.recipe_id].host_bytes(pack) for pack in packs), reverse=True)[:lanes]
+    return DRIVER_BYTES + sum(WORKER_BYTES + each for each in largest)

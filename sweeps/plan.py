@@ -3,14 +3,16 @@
 import gc
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
-from sweeps.cost import OWN_TASK, WORKER_BYTES, CostModel, Sizes, disk_bytes, total_memory, wall_seconds
+from sweeps.cost import WORKER_BYTES, CostModel, disk_bytes, total_memory, wall_seconds
+from sweeps.kept import keep_within
 from sweeps.resources import Resources
 from sweeps.schema import Sweep
+from sweeps.sizes import Sizes
 from sweeps.space import members
 from sweeps.tree import Tree, grow
 from trainables.spec import Measure, Member, Pack, Recipe, Segment, SpecError
@@ -23,6 +25,12 @@ GPU_ROWS = 1024
 """The same on a GPU."""
 FILL_ROWS = 32
 """Rows below which a step's fixed cost dominates: a pack of few trunks trains that many branches at once."""
+MODULE_ROWS = 32
+"""Most rows of ordinary modules on a CPU core, which gain nothing by company: many packs keep all cores busy longer."""
+SMALL_GPU_BYTES = 16_000_000_000
+"""What a GPU of unknown size is taken to have."""
+GPU_PROCESS_BYTES = 1_500_000_000
+"""Of it, what a process takes for itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +45,11 @@ class Plan:
         member_steps_without_sharing: the same if every member trained alone.
         estimated_seconds: wall time on these resources.
         estimated_memory_bytes: all processes together.
-        estimated_disk_bytes: the results folder.
+        estimated_memory_bytes_per_member: a pack at work, beyond an idle process, for each of its rows; of the pack
+            where that is most.
+        estimated_disk_bytes: the results folder when it is fullest.
+        kept_weights_bytes: of it, the weights in `checkpoints/`.
+        checkpoint_budget_bytes: most that these may take; None for no limit.
         resources: what the plan is made for.
         notes: what a reader should know about it.
     """
@@ -49,7 +61,10 @@ class Plan:
     member_steps_without_sharing: int
     estimated_seconds: float
     estimated_memory_bytes: int
+    estimated_memory_bytes_per_member: int
     estimated_disk_bytes: int
+    kept_weights_bytes: int
+    checkpoint_budget_bytes: int | None
     resources: Resources
     notes: tuple[str, ...] = ()
 
@@ -58,7 +73,7 @@ class Plan:
         """The recipes, each once."""
         return tuple({pack.recipe.recipe_id: pack.recipe for pack in self.packs}.values())
 
-    def as_json(self) -> dict[str, int | float]:
+    def as_json(self) -> dict[str, int | float | None]:
         """The numbers for `lratlas plan --json`."""
         return {
             "members": len(self.members),
@@ -68,11 +83,14 @@ class Plan:
             "member_steps_without_sharing": self.member_steps_without_sharing,
             "estimated_seconds": round(self.estimated_seconds, 1),
             "estimated_memory_bytes": self.estimated_memory_bytes,
+            "estimated_memory_bytes_per_member": self.estimated_memory_bytes_per_member,
             "estimated_disk_bytes": self.estimated_disk_bytes,
+            "kept_weights_bytes": self.kept_weights_bytes,
+            "checkpoint_budget_bytes": self.checkpoint_budget_bytes,
         }
 
 
-def plan(sweep: Sweep, *, cores: int, gpus: int = 0, memory_bytes: int) -> Plan:
+def plan(sweep: Sweep, *, cores: int, gpus: int = 0, memory_bytes: int, gpu_memory_bytes: int = 0) -> Plan:
     """Plan a sweep.
 
     Args:
@@ -80,15 +98,18 @@ def plan(sweep: Sweep, *, cores: int, gpus: int = 0, memory_bytes: int) -> Plan:
         cores: CPU cores to train on.
         gpus: GPUs to train on, where the sweep asks for them.
         memory_bytes: memory for all packs at work.
+        gpu_memory_bytes: memory of each GPU; 0 where it is not known.
 
     Returns:
-        The plan; the same for the same arguments.
+        The plan; the same members, packs and kept weights for the same arguments.
 
     Raises:
-        SpecError: two combinations of the axes make the same member, or a trunk is cut inside a window of averages.
+        SpecError: two combinations of the axes make the same member, a trunk is cut inside a window of averages, or
+            the budget for checkpoints is too small for the weights of one seed.
     """
+    resources = Resources(cores=cores, gpus=gpus, memory_bytes=memory_bytes, gpu_memory_bytes=gpu_memory_bytes)
     with _without_collection():
-        return _plan(sweep, Resources(cores=cores, gpus=gpus, memory_bytes=memory_bytes))
+        return _plan(sweep, resources)
 
 
 @contextmanager
@@ -114,11 +135,18 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
     averages = max((len(phase.swa.windows) for phase in sweep.phases if phase.swa), default=0)
     costs = {
         recipe_id: CostModel(
-            (recipe := some[0].recipe), Sizes.of(recipe, sweep), sweep.measure.report_every, averages, on_gpu
+            (recipe := some[0].recipe),
+            Sizes.of(recipe, sweep),
+            sweep.measure.report_every,
+            averages,
+            on_gpu,
+            sweep.run.executor,
+            any(node.owner.momentum > 0 for tree in some for node in tree.nodes),
         )
         for recipe_id, some in trees.items()
     }
-    room = {recipe_id: _room(sweep, cost, resources.memory_bytes / lanes) for recipe_id, cost in costs.items()}
+    memory = _memory_of_a_pack(sweep, resources, lanes)
+    room = {recipe_id: _room(sweep, cost, trees[recipe_id], memory) for recipe_id, cost in costs.items()}
     counts = {recipe_id: math.ceil(len(some) / room[recipe_id]) for recipe_id, some in trees.items()}
     if sweep.run.members_per_pack == "auto":
         _fill_lanes(counts, trees, lanes)
@@ -126,18 +154,25 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
     packs = [
         pack for recipe_id, some in trees.items() for pack in _packs(some, counts[recipe_id], room[recipe_id], measure)
     ]
+    weights = {recipe_id: cost.memory.weight_bytes for recipe_id, cost in costs.items()}
+    kept = keep_within(packs, weights, sweep.run.checkpoint_bytes)
     linked = {node.owner.member_id: node.owner for some in trees.values() for tree in some for node in tree.nodes}
     return Plan(
         members=tuple(linked[member.member_id] for member in found),
-        packs=tuple(packs),
+        packs=kept.packs,
         segments=sum(len(pack.segments) for pack in packs),
         member_steps=sum(pack.member_steps for pack in packs),
         member_steps_without_sharing=sum(member.steps for member in found),
         estimated_seconds=wall_seconds(packs, costs, lanes),
         estimated_memory_bytes=round(total_memory(packs, costs, lanes)),
-        estimated_disk_bytes=round(disk_bytes(packs, [costs[pack.recipe.recipe_id].sizes for pack in packs])),
+        estimated_memory_bytes_per_member=round(
+            max(costs[pack.recipe.recipe_id].pack_bytes(pack) / pack.width for pack in packs)
+        ),
+        estimated_disk_bytes=round(disk_bytes(packs, costs, kept.bytes, lanes)),
+        kept_weights_bytes=kept.bytes,
+        checkpoint_budget_bytes=sweep.run.checkpoint_bytes,
         resources=resources,
-        notes=tuple(_notes(sweep, resources.gpus)),
+        notes=(*_notes(sweep, resources.gpus, costs), *([kept.note] if kept.note else [])),
     )
 
 
@@ -161,12 +196,23 @@ def _check_averages(sweep: Sweep, trees: Sequence[Tree]) -> None:
         raise SpecError(faults)
 
 
-def _room(sweep: Sweep, cost: CostModel, memory: float) -> int:
+def _memory_of_a_pack(sweep: Sweep, resources: Resources, lanes: int) -> float:
+    """What one pack may take beyond an idle process, on the device where it trains."""
+    if sweep.run.gpus_per_pack <= 0:
+        return resources.memory_bytes / lanes - WORKER_BYTES
+    whole = (resources.gpu_memory_bytes or SMALL_GPU_BYTES) * 0.9
+    return (
+        whole * max(1.0, sweep.run.gpus_per_pack) / max(1, math.floor(1 / sweep.run.gpus_per_pack)) - GPU_PROCESS_BYTES
+    )
+
+
+def _room(sweep: Sweep, cost: CostModel, trees: Sequence[Tree], memory: float) -> int:
     """The most trees in a pack of a recipe."""
     if sweep.run.members_per_pack != "auto":
         return sweep.run.members_per_pack
-    fits = math.floor((memory - WORKER_BYTES) / (cost.row_bytes + cost.data_bytes))
-    return max(1, min(GPU_ROWS if cost.gpu else CPU_ROWS, fits))
+    draws = len({tree.nodes[0].owner.data_seed for tree in trees})
+    most = GPU_ROWS if cost.gpu else CPU_ROWS if cost.stacked else MODULE_ROWS
+    return cost.memory.room(memory, most, draws / len(trees))
 
 
 def _fill_lanes(counts: dict[str, int], trees: dict[str, list[Tree]], lanes: int) -> None:
@@ -209,6 +255,7 @@ def _segments(trees: Sequence[Tree]) -> tuple[Segment, ...]:
                 start=node.start,
                 steps=node.steps,
                 phase=node.phase,
+                phase_start=node.phase_start,
                 phase_end=node.phase_end,
                 owner=node.owner,
                 ends=node.ends,
@@ -217,10 +264,11 @@ def _segments(trees: Sequence[Tree]) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def _notes(sweep: Sweep, gpus: int) -> Iterator[str]:
-    if sweep.model is None:
-        yield OWN_TASK
+def _notes(sweep: Sweep, gpus: int, costs: Mapping[str, CostModel]) -> Iterator[str]:
+    guesses = dict.fromkeys(cost.sizes.guess for cost in costs.values() if cost.sizes.guess)
+    for reason in guesses:
+        yield f"time, memory and disk are rough guesses: the network could not be measured ({reason.rstrip('.')})"
     if sweep.run.gpus_per_pack > gpus:
         yield f"the sweep asks for {sweep.run.gpus_per_pack:g} GPU per pack and this machine has {gpus}"
     if sweep.run.gpus_per_pack > 0:
-        yield "times on GPUs are rough guesses"
+        yield "times on GPUs are guesses, from multiply-adds and memory traffic of a large GPU of a data centre"

@@ -155,7 +155,12 @@ def cluster_resources(address: str) -> Resources:
     cores = int(found.get("CPU", 0))
     here = this_machine()
     memory = int(found.get("memory", here.memory_bytes)) * 3 // 4
-    return Resources(cores=max(cores, 1), gpus=int(found.get("GPU", 0)), memory_bytes=memory)
+    return Resources(
+        cores=max(cores, 1),
+        gpus=int(found.get("GPU", 0)),
+        memory_bytes=memory,
+        gpu_memory_bytes=here.gpu_memory_bytes,  # Ray does not tell; the head's own GPUs stand for the others
+    )
 
 
 def _join(address: str, modules: Sequence[str], common: Mapping[str, Any]) -> None:

@@ -23,11 +23,13 @@ class Resources:
         cores: CPU cores; each trains one pack at a time.
         gpus: GPUs.
         memory_bytes: memory that all packs at work may use together.
+        gpu_memory_bytes: memory of each GPU, the smallest one's; 0 where it is not known.
     """
 
     cores: int
     gpus: int
     memory_bytes: int
+    gpu_memory_bytes: int = 0
 
 
 def this_machine() -> Resources:
@@ -36,7 +38,11 @@ def this_machine() -> Resources:
     Returns:
         Its cores (after affinity and container limits), the GPUs the driver lists, and three quarters of the memory.
     """
-    return Resources(cores=_cores(), gpus=len(gpu_names()), memory_bytes=_memory() * 3 // 4)
+    gpus = _ask_driver("memory.total")
+    sizes = [int(text) * 2**20 for text in gpus if text.strip().isdigit()]
+    return Resources(
+        cores=_cores(), gpus=len(gpus), memory_bytes=_memory() * 3 // 4, gpu_memory_bytes=min(sizes, default=0)
+    )
 
 
 def gpu_names() -> list[str]:
@@ -45,10 +51,15 @@ def gpu_names() -> list[str]:
     Returns:
         One name each; empty without a driver.
     """
+    return _ask_driver("name")
+
+
+def _ask_driver(quantity: str) -> list[str]:
+    """One line for each GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    command = [tool, f"--query-gpu={quantity}", "--format=csv,noheader,nounits"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     return answer.stdout.split("\n")[:-1] if answer.returncode == 0 else []
 

@@ -44,7 +44,23 @@ def gradient_noise(like: Tensor, key: Tensor, salt: int) -> Tensor:
         Of the shape and type of `like`.
     """
     # a network's own sites count from 0 and the step's key is the same: keep clear of them
-    return normal(key, like.shape[1:], (1 << 32) + salt).to(like.dtype)
+    drawn: Tensor = _uncompiled_normal(key, list(like.shape[1:]), (1 << 32) + salt)
+    return drawn.to(like.dtype)
+
+
+@torch.library.custom_op("lratlas::normal", mutates_args=())
+def _uncompiled_normal(key: Tensor, shape: list[int], salt: int) -> Tensor:
+    """`normal` as one operation that a compiled step calls and does not look into.
+
+    The loops that torch 2.15 generates for it on a CPU write whole vectors where part of one is left (pytorch issue
+    196681): wrong numbers for 36 elements, a damaged heap for 144.
+    """
+    return normal(key, shape, salt).contiguous()  # an odd number is cut from an even one, and keeps its strides
+
+
+@_uncompiled_normal.register_fake
+def _(key: Tensor, shape: list[int], salt: int) -> Tensor:
+    return key.new_empty((*key.shape, *shape), dtype=torch.float32)
 
 
 class _Current:

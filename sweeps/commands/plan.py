@@ -1,6 +1,7 @@
 """`lratlas plan`: what a sweep amounts to, before anything runs."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,13 +24,15 @@ def plan(
 
     Example: lratlas plan band-digits --set axes.seed.range=2
     """
+    from sweeps.own_name import check_own_tasks
     from sweeps.plan import plan as make_plan
     from sweeps.resources import this_machine
     from sweeps.sweep import load_sweep
 
     checked = load_sweep(sweep, changes or [])
     here = this_machine()
-    made = make_plan(checked, cores=here.cores, gpus=here.gpus, memory_bytes=here.memory_bytes)
+    made = make_plan(checked, **asdict(here))
+    check_own_tasks(made.recipes)
     if as_json:
         print(json.dumps(made.as_json()))
         return
@@ -56,7 +59,13 @@ def _show(sweep: "Sweep", made: "Plan") -> None:
     table.add_row("sharing saves", f"{1 - 1 / shared:.0%}", f"{shared:.1f} times fewer steps")
     table.add_row("time", f"about {duration(made.estimated_seconds)}", "start, compilation and report included")
     table.add_row("memory", f"about {size(made.estimated_memory_bytes)}", "all processes together")
-    table.add_row("disk", f"about {size(made.estimated_disk_bytes)}", "the results folder")
+    where = " of a GPU" if sweep.run.gpus_per_pack else ""
+    each = f"of a pack at work{where}, data and step included, for each of its rows"
+    table.add_row("per member", f"about {size(made.estimated_memory_bytes_per_member)}", each)
+    table.add_row("disk", f"about {size(made.estimated_disk_bytes)}", "the results folder when it is fullest")
+    budget = made.checkpoint_budget_bytes
+    limit = "no budget is set" if budget is None else f"of a budget of {size(budget)}"
+    table.add_row("weights", f"at most {size(made.kept_weights_bytes)}", f"of them, kept in checkpoints/; {limit}")
     console = Console(highlight=False)
     console.print(f"[bold]{sweep.name}[/bold]  {sweep.question}")
     console.print(table)

@@ -1,6 +1,7 @@
 """`lratlas presets`: the shipped studies."""
 
 import json
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -40,7 +41,7 @@ def _presets() -> list[dict[str, str]]:
     listed = []
     for name in preset_names():
         sweep = load_sweep(name)
-        made = plan(sweep, cores=here.cores, gpus=here.gpus, memory_bytes=here.memory_bytes)
+        made = plan(sweep, **asdict(here))
         cost = f"{made.member_steps / 1e6:,.0f} million member-steps, about {duration(made.estimated_seconds)}"
         listed.append(
             {"name": name, "question": sweep.question, "source": sweep.source, "tag": sweep.tag, "cost": cost}

@@ -39,7 +39,10 @@ def test_presets(name: str, members: int, steps: int, alone: int) -> None:
         "member_steps_without_sharing": alone,
         "estimated_seconds": round(made.estimated_seconds, 1),
         "estimated_memory_bytes": made.estimated_memory_bytes,
+        "estimated_memory_bytes_per_member": made.estimated_memory_bytes_per_member,
         "estimated_disk_bytes": made.estimated_disk_bytes,
+        "kept_weights_bytes": made.kept_weights_bytes,
+        "checkpoint_budget_bytes": 50 * GB,
     }
 
 

@@ -93,8 +93,8 @@ class _StackedStep:
         gradients, (losses, wrong) = torch.func.grad(total, has_aux=True)(weights)
         if self.traits.grad_noise:
             gradients = [
-                g + grad_noise.view(-1, *[1] * (g.dim() - 1)) * gradient_noise(g, keys, salt)
-                for salt, g in enumerate(gradients)
+                g + grad_noise.view(-1, *[1] * (g.dim() - 1)) * self._noise(name, g, keys, salt)
+                for salt, (name, g) in enumerate(zip(self.trained, gradients, strict=True))
             ]
         norm_sq = row_norm_sq(gradients, self.rule.measured)
         now_alive = update_rows(
@@ -113,6 +113,12 @@ class _StackedStep:
         if self.traits.windowed:
             window.add_(torch.where(now_alive, losses, 0.0))
         alive.copy_(now_alive)
+
+    def _noise(self, name: str, gradient: Tensor, keys: Tensor, salt: int) -> Tensor:
+        """Noise as the other executors draw it, which hold every parameter in its module's layout."""
+        if name in self.model.transposed:
+            return gradient_noise(gradient.transpose(-1, -2), keys, salt).transpose(-1, -2)
+        return gradient_noise(gradient, keys, salt)
 
 
 @lru_cache(maxsize=COMPILED_STEPS)

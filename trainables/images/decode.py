@@ -70,7 +70,8 @@ def resized(images: Tensor, size: int) -> Tensor:
 class PixelStore:
     """A source's pixels, decoded as they are asked for.
 
-    Room for all images is reserved at once but the system hands out only the pages that are written to.
+    Room for all images is reserved at once but the system hands out only the pages that are written to (torch's room,
+    not numpy's: numpy asks for huge pages, of which a random choice of images would fill nearly all).
 
     Args:
         source: the images.
@@ -81,7 +82,8 @@ class PixelStore:
 
     def __init__(self, source: Source, header: Header, size: int, first: str) -> None:
         self._source, self._header, self._size, self._first = source, header, size, first
-        self._pixels = torch.from_numpy(np.empty((source.rows, header.height, header.width, header.channels), np.uint8))
+        shape = (source.rows, header.height, header.width, header.channels)
+        self._pixels = torch.empty(shape, dtype=torch.uint8)
         self._decoded = np.zeros(source.rows, dtype=np.bool_)
         self._taken: WeakValueDictionary[bytes, Tensor] = WeakValueDictionary()
         self._lock = Lock()
