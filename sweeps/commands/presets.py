@@ -35,14 +35,15 @@ def _presets() -> list[dict[str, str]]:
     from sweeps.plan import plan
     from sweeps.resources import this_machine
     from sweeps.sweep import load_sweep, preset_names
-    from sweeps.words import duration
+    from sweeps.words import count, duration
 
     here = this_machine()
     listed = []
     for name in preset_names():
         sweep = load_sweep(name)
         made = plan(sweep, **asdict(here))
-        cost = f"{made.member_steps / 1e6:,.0f} million member-steps, about {duration(made.estimated_seconds)}"
+        guess = " (a guess)" if sweep.run.gpus_per_pack else ""
+        cost = f"{count(made.member_steps)} member-steps, about {duration(made.estimated_seconds)}{guess}"
         listed.append(
             {"name": name, "question": sweep.question, "source": sweep.source, "tag": sweep.tag, "cost": cost}
         )

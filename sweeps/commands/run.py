@@ -14,7 +14,9 @@ __all__ = ["run"]
 
 def run(
     sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A preset's name or a YAML file.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for results (default: runs/NAME-TIME).")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="New folder for results (default: runs/NAME-TIME).")
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the sweep; repeatable.")
     ] = None,

@@ -14,7 +14,7 @@ def submit(
     address: Annotated[str, typer.Option(metavar="URL", help="The cluster's dashboard, e.g. http://127.0.0.1:8265.")],
     out: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="New results folder on a disk that all nodes share (default: ~/runs/NAME-TIME)."),
+        typer.Option(metavar="DIR", help="New folder on a disk that all nodes share (default: ~/runs/NAME-TIME)."),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the sweep; repeatable.")
