@@ -30,7 +30,7 @@ class RunOptions:
     """What a runner needs to know beside the packs.
 
     Attributes:
-        executor: how packs are trained: `auto`, `stacked` or `loop`.
+        executor: how packs are trained: `auto`, `stacked`, `grouped`, `branches` or `loop`.
         gpus_per_pack: share of a GPU for each pack; 0 trains on the CPU.
         max_failures: how often a pack whose process died is started again.
         save_seconds: time between two saved states of a pack.

@@ -160,7 +160,7 @@ class RunSpec(Part):
     members_per_pack: Annotated[Literal["auto"] | int, BeforeValidator(auto_or_count)] = "auto"
     gpus_per_pack: NotNegative = 0.0
     max_failures: Annotated[int, Number, Field(ge=0)] = 2
-    executor: Literal["auto", "stacked", "branches", "loop"] = "auto"
+    executor: Literal["auto", "stacked", "grouped", "branches", "loop"] = "auto"
     checkpoint_budget: Annotated[str | None, BeforeValidator(size_in_words)] = "50GB"
 
     @property

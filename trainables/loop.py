@@ -52,7 +52,7 @@ def train(
         pack: what to train.
         folder: the results folder; `state/` and `checkpoints/` in it are written.
         attempt: which execution of the pack this is; written into every row, and the highest counts.
-        executor: `auto`, `stacked`, `branches` or `loop`.
+        executor: `auto`, `stacked`, `grouped`, `branches` or `loop`.
         device: where to train.
         save_seconds: least time between two saved states within a cohort.
         stop: asked often; when it says True, the state is saved and the iteration ends without a `done` report.

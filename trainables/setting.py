@@ -1,6 +1,6 @@
 """What stays the same while a pack trains: data, model, rule, executor, and where each segment has its row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from trainables.arena import open_arena
 from trainables.cohorts import Cohort, cohorts, swa_marks
 from trainables.executors.base import Block, Executor, ExecutorName, Hyper, Traits
-from trainables.executors.choice import fastest
-from trainables.executors.modules import BranchesExecutor, LoopExecutor
+from trainables.executors.choice import Parts, able, fastest, make
+from trainables.executors.grouped import GroupedExecutor
 from trainables.executors.stacked import LEAST_ROWS, StackedExecutor
 from trainables.invariance import scale_invariant_parameters
 from trainables.loader import Loader
@@ -24,7 +24,7 @@ from trainables.progress import load_progress
 from trainables.rates import needs_momenta, needs_squares, rates
 from trainables.solutions import Judge
 from trainables.spec import Member, Pack, Segment, SpecError
-from trainables.stacking import Stacked, batched_form, stack
+from trainables.stacking import batched_form
 from trainables.update import Rule, make_rule, row_norm_sq
 
 __all__ = ["Setting"]
@@ -108,47 +108,35 @@ class Setting:
 
     def _decide_executor(self, wanted: ExecutorName) -> tuple[Executor, dict[str, float]]:
         """The one asked for, or the fastest of those that can."""
-        if self._traits.activation_noise:  # its sites are hooks, which the batched form does not see
-            if wanted is ExecutorName.STACKED:
-                raise SpecError(["the stacked executor has no activation_noise; set run.executor to auto or loop"])
-            form = None
-        else:
-            form = stack(self._module) if wanted is ExecutorName.STACKED else batched_form(self._module)
-        makers: dict[ExecutorName, Callable[[], Executor]] = {
-            ExecutorName.LOOP: partial(self._on_modules, LoopExecutor),
-            ExecutorName.BRANCHES: partial(self._on_modules, BranchesExecutor),
-        }
-        if form is not None:
-            makers[ExecutorName.STACKED] = partial(self._stacked, form)
+        recipe, train = self.pack.recipe, self.arena.train
+        parts = Parts(
+            module=self._module,
+            loss=training_loss(self.arena.task.loss, recipe.label_smoothing),
+            rule=self.rule,
+            loader=Loader.of(self.arena, self._dtype),
+            x=train.x,
+            y=train.y,
+            traits=self._traits,
+            rows=lambda transposed: self._fresh([self.pack.segments[0].owner], transposed),
+            batch_size=recipe.batch_size,
+        )
         if wanted is not ExecutorName.AUTO:
-            return makers[wanted](), {}
-        ordinary = ExecutorName.BRANCHES if self.device.type == "cuda" else ExecutorName.LOOP
-        if form is None:
-            return makers[ordinary](), {}
+            return make(wanted, parts), {}
+        candidates = able(parts)
+        if len(candidates) == 1:
+            return make(candidates[0], parts), {}
         cohort = self.cohorts[0]
         width = max(len(cohort.segments), LEAST_ROWS)
+        width += width % 2  # pairs
         seeds, hyper = self.hyper(cohort, width)
         block = self.block(cohort, seeds, width, cohort.start, cohort.start + min(TRIAL_STEPS, cohort.steps))
         owners = [segment.owner for segment in self._padded(cohort, width)]
         return fastest(
-            [makers[ExecutorName.STACKED], makers[ordinary]],
+            [partial(make, name, parts) for name in candidates],
             lambda executor: self._fresh(owners, executor.transposed),
             block,
             hyper,
         )
-
-    def _on_modules(self, kind: type[LoopExecutor]) -> Executor:
-        train = self.arena.train
-        loss = training_loss(self.arena.task.loss, self.pack.recipe.label_smoothing)
-        loader = Loader.of(self.arena, self._dtype)
-        return kind(self._module, loss, self.rule, loader, train.x, train.y, self._traits)
-
-    def _stacked(self, form: Stacked) -> Executor:
-        train = self.arena.train
-        loss = training_loss(self.arena.task.loss, self.pack.recipe.label_smoothing)
-        loader = Loader.of(self.arena, self._dtype)
-        names = self._fresh([self.pack.segments[0].owner], form.transposed)
-        return StackedExecutor(form, loss, self.rule, loader, train.x, train.y, names, self._traits)
 
     def _fresh(self, owners: Sequence[Member], transposed: frozenset[str]) -> Population:
         population = fresh(
@@ -369,8 +357,10 @@ class Setting:
     def _width(self, rows: int) -> int:
         rows = max(rows, self._least_rows)
         fitting = [width for width in self._widths if REUSE * width <= rows <= width]
-        if fitting and self._least_rows > 1:
+        if fitting and isinstance(self.executor, StackedExecutor):
             return min(fitting)
+        if isinstance(self.executor, GroupedExecutor):
+            rows += rows % 2
         self._widths.append(rows)
         return rows
 

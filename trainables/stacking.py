@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NotStackable", "Stacked", "batched_form", "stack"]
+__all__ = ["ACTIVATIONS", "NotStackable", "Stacked", "batched_form", "stack"]
 
 
 class NotStackable(TypeError):
@@ -43,7 +43,8 @@ class _Flatten:
 
 
 _Layer = _Linear | _LayerNorm | _Activation | _Flatten
-_ACTIVATIONS: Mapping[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh", nn.SiLU: "silu"}
+ACTIVATIONS: Mapping[type[nn.Module], str] = {nn.ReLU: "relu", nn.GELU: "gelu", nn.Tanh: "tanh", nn.SiLU: "silu"}
+"""Modules that are one function of torch.nn.functional, and its name."""
 
 
 def _read(module: nn.Module, prefix: str) -> tuple[_Layer, ...]:
@@ -58,8 +59,8 @@ def _read(module: nn.Module, prefix: str) -> tuple[_Layer, ...]:
         return (_LayerNorm(tuple(module.normalized_shape), module.eps, weight, bias),)
     if type(module) is nn.GELU and module.approximate != "none":
         raise NotStackable(f"no batched form of GELU(approximate={module.approximate!r})")
-    if type(module) in _ACTIVATIONS:
-        return (_Activation(_ACTIVATIONS[type(module)]),)
+    if type(module) in ACTIVATIONS:
+        return (_Activation(ACTIVATIONS[type(module)]),)
     if type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1):
         return (_Flatten(),)
     if type(module) is nn.Identity:

@@ -25,13 +25,16 @@ def images(*, network: str = "conv", augment: bool = True, dropout: float = 0.0,
     def conv() -> nn.Module:
         return convnet_si((3, 8, 8), 3, width=2, head_norm=10.0, head_bias=True, norm_eps=1e-5)
 
+    def wide() -> nn.Module:
+        return convnet_si((3, 8, 8), 3, width=8, head_norm=10.0, head_bias=True, norm_eps=1e-5)
+
     def dense() -> nn.Module:
         return mlp((3, 8, 8), 3, width=12, depth=2, norm="layer", dropout=0.0)
 
     def dropped() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 3))
 
-    builders: dict[str, Callable[[], nn.Module]] = {"conv": conv, "dense": dense, "dropped": dropped}
+    builders: dict[str, Callable[[], nn.Module]] = {"conv": conv, "wide": wide, "dense": dense, "dropped": dropped}
     return Task(
         model=builders[network],
         train=_split(48, 2 * data_seed),

@@ -1,4 +1,4 @@
-"""How K networks take a step: `stacked`, `branches` or `loop`.
+"""How K networks take a step: `stacked`, `grouped`, `branches` or `loop`.
 
 All share the optimiser (`update.py`) and give the same mathematics; bits differ between executors, never with the
 number of rows, their order or their neighbours within one.

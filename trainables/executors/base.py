@@ -22,6 +22,7 @@ class ExecutorName(StrEnum):
 
     AUTO = "auto"
     STACKED = "stacked"
+    GROUPED = "grouped"
     BRANCHES = "branches"
     LOOP = "loop"
 

@@ -27,7 +27,7 @@ STREAMS = 8  # networks at work at once on a GPU; beyond, kernels only queue
 
 
 @dataclass(frozen=True)
-class _Batches:
+class Batches:
     """Rows that agree in seed and draw see the same samples, which are then loaded once.
 
     Attributes:
@@ -43,7 +43,7 @@ class _Batches:
     rows_in_turn: tuple[int, ...]
 
     @classmethod
-    def of(cls, hyper: Hyper) -> "_Batches":
+    def of(cls, hyper: Hyper) -> "Batches":
         pairs = list(zip(hyper.order_row.tolist(), hyper.draw.tolist(), strict=True))
         place = {pair: index for index, pair in enumerate(dict.fromkeys(pairs))}
         of_row = tuple(place[pair] for pair in pairs)
@@ -99,22 +99,36 @@ class LoopExecutor:
     def step(self, population: Population, block: Block, hyper: Hyper) -> None:
         """Take one step for each entry of the block; see `Executor.step`."""
         self._adopt(population)
-        batches = _Batches.of(hyper)
+        batches = Batches.of(hyper)
         samples, bits = batches.tables(block, self._samples)
         keys = block.keys.index_select(1, hyper.order_row)
         for t in range(len(block)):
             x = self._loader(self._source, samples[t], None if bits is None else bits[t])
             y = self._targets.index_select(0, samples[t].flatten()).view(samples[t].shape)
             losses, wrong = torch.zeros_like(block.lr[t]), torch.zeros_like(block.lr[t])
-            living = population.alive.tolist()
-            shared = self._shared(population)
-            for k in batches.rows_in_turn:
-                if living[k]:
-                    batch = batches.of_row[k]
-                    with self._generator(keys[t, k]):
-                        self._one(k, shared, x[batch], y[batch], keys[t, k], hyper.activation_noise[k], losses, wrong)
+            self._all_rows(population, batches, x, y, keys[t], hyper.activation_noise, losses, wrong)
             root = None if block.root is None else block.root[t]
             self._update(population, losses, wrong, keys[t], block.lr[t], root, hyper)
+
+    def _all_rows(
+        self,
+        population: Population,
+        batches: Batches,
+        x: Tensor,
+        y: Tensor,
+        keys: Tensor,
+        levels: Tensor,
+        losses: Tensor,
+        wrong: Tensor,
+    ) -> None:
+        """Losses, errors and gradients of all living rows, written to their places."""
+        living = population.alive.tolist()
+        shared = self._shared(population)
+        for k in batches.rows_in_turn:
+            if living[k]:
+                batch = batches.of_row[k]
+                with self._generator(keys[k]):
+                    self._one(k, shared, x[batch], y[batch], keys[k], levels[k], losses, wrong)
 
     def _adopt(self, population: Population) -> None:
         """Lay out a population's convolution kernels channels-last, as the images are, and make room for gradients."""
@@ -246,7 +260,7 @@ class BranchesExecutor(LoopExecutor):
         if population is not self._owner:
             self._graph = None
         self._adopt(population)
-        batches = _Batches.of(hyper)
+        batches = Batches.of(hyper)
         samples, bits = batches.tables(block, self._samples)
         keys = block.keys.index_select(1, hyper.order_row)
         inside = self._loader.capturable
