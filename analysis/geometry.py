@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.arms import FINAL, Arm
+from trainables.spec import SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,9 @@ class PointEvaluator(Protocol):
     def reestimate_norms(self, weights: Weights, data_seeds: list[int]) -> None:
         """Recompute norm statistics in place."""
 
+    def seconds_per_solution(self, weights: Weights, data_seed: int) -> float:
+        """About how long one solution takes on the training and test splits."""
+
 
 def solutions_of(arm: Arm) -> dict[str, tuple[str, str]]:
     """The solutions to compare.
@@ -76,18 +80,24 @@ def pairs_of(arm: Arm) -> list[str]:
     return [f"{a}-{b}" for a, b in combinations(solutions_of(arm), 2)]
 
 
-def geometry(arm: Arm, checkpoints: "Checkpoints", *, seeds_per_rate: int | None = None) -> pd.DataFrame | None:
+def geometry(
+    arm: Arm, checkpoints: "Checkpoints", *, seeds_per_rate: int | None = None, seconds: float | None = None
+) -> pd.DataFrame | None:
     """Measure an arm's solutions from its checkpoints.
 
     Args:
         arm: an arm of a study.
         checkpoints: of its results folder.
         seeds_per_rate: compare at most this many seeds at each learning rate; None compares all.
+        seconds: time it may take; where all would take longer, fewer seeds, then only the first pair, are measured.
 
     Returns:
         One row for each pre-trained member and pair, with the columns `member_id, lr, data_seed, seed, unit, place,
         pair, angle` (radians) and `train_error, train_loss, test_error, test_loss` (barriers; errors as fractions).
         None where no member has two solutions with weights.
+
+    Raises:
+        SpecError: not even one seed can be measured in that time.
     """
     table = _keys(arm, checkpoints, seeds_per_rate)
     if table.empty:
@@ -95,13 +105,33 @@ def geometry(arm: Arm, checkpoints: "Checkpoints", *, seeds_per_rate: int | None
     first = (table.iloc[0]["key_0"], table.iloc[0]["group_0"])
     evaluator = _evaluator(checkpoints.recipe(first), arm)
     radius = checkpoints.recipe(first).sphere_radius
-    size = sum(tensor.numel() for tensor in checkpoints.weights([first]).values())
+    one = checkpoints.weights([first])
+    if seconds is not None:
+        each = POINTS * evaluator.seconds_per_solution(one, int(table.iloc[0]["data_seed"]))
+        table = _affordable(table, each, seconds)
+    size = sum(tensor.numel() for tensor in one.values())
     chunk = max(1, _ELEMENTS // (size * (POINTS - 2)))
     parts = [
         measure(evaluator, checkpoints, table.iloc[start : start + chunk], radius)
         for start in range(0, len(table), chunk)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def _affordable(table: pd.DataFrame, each: float, seconds: float) -> pd.DataFrame:
+    """As many seeds as can be measured in time, `each` seconds a pair; with one pair only where all take too long."""
+    units = sorted(set(table["unit"]), reverse=True)
+    for part in (table, table[table["pair"] == table["pair"].iloc[0]]):
+        for last in units:
+            chosen = part[part["unit"] <= last]
+            if len(chosen) * each <= seconds:
+                return chosen
+    raise SpecError(
+        [
+            f"one seed takes about {len(chosen) * each / 60:,.0f} minutes here, more than a report waits for; "
+            "`python -m analysis geometry DIR` measures all of them"
+        ]
+    )
 
 
 def measure(

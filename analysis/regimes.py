@@ -4,7 +4,7 @@ The regimes are those of Kodryan et al., NeurIPS 2022 (arXiv 2209.03695), at a c
 
 - `convergence` (1): the train loss of the phase's last reporting interval is below `converged_loss`. "Converged" means
   converged *within the step budget*: near the threshold, more steps move it.
-- `divergence` (3): a random walk. Train and test error stand at chance over the last tenth of the phase and the train
+- `divergence` (3): a random walk. Train and held-out error stand at chance over the last tenth of the phase, the train
   loss is at least that of a guess that knows nothing, ln(classes); a member whose numbers overflowed belongs here
   too. The train error decides in practice: it is a mean over every mini-batch of the interval, so that it tells 45 %
   from 50 % where a test set of 2,000 cannot. The loss alone would not do: a network may still learn while its loss is
@@ -60,14 +60,14 @@ class Plateau:
         end_loss: train loss of the last reporting interval.
         loss: mean train loss over the last tenth of the phase.
         train_error: mean train error over the same rows.
-        test_error: mean test error over the same rows.
+        watched_error: mean error over the same rows on the split watched in training (`Study.watched`).
         nonfinite: 1 where the numbers overflowed, else 0.
     """
 
     end_loss: Floats
     loss: Floats
     train_error: Floats
-    test_error: Floats
+    watched_error: Floats
     nonfinite: Floats
 
 
@@ -93,13 +93,14 @@ def plateau(study: Study, arm: Arm) -> Plateau:
     rows = rows.assign(ended=ended[rows["member"]], final=rows["step"].to_numpy() == last[rows["member"]])
     rows = rows[rows["ended"]]
     tail = rows[(rows["step"] > (1 - _TAIL) * arm.budget) | rows["final"]]
-    means = tail.groupby("member")[["train_loss", "train_error", "test_error"]].mean().reindex(range(len(members)))
+    watched = f"{study.watched}_error"
+    means = tail.groupby("member")[["train_loss", "train_error", watched]].mean().reindex(range(len(members)))
     ends = rows[rows["final"]].set_index("member")["train_loss"].reindex(range(len(members)))
     return Plateau(
         end_loss=arm.grid(members, ends),
         loss=arm.grid(members, means["train_loss"]),
         train_error=arm.grid(members, means["train_error"]),
-        test_error=arm.grid(members, means["test_error"]),
+        watched_error=arm.grid(members, means[watched]),
         nonfinite=arm.grid(members, overflowed.astype(np.float64)),
     )
 
@@ -117,8 +118,8 @@ def classify(study: Study, arm: Arm, end: Plateau) -> Codes:
     """
     converged = end.end_loss < study.settings.converged_loss
     chance = chance_error(study, end)
-    noise = 3 * np.sqrt(chance * (1 - chance) / _test_size(study))
-    at_chance = (end.test_error > chance - max(noise, _CHANCE_MARGIN)) & ~(end.train_error < chance - _CHANCE_MARGIN)
+    noise = 3 * np.sqrt(chance * (1 - chance) / _watched_size(study))
+    at_chance = (end.watched_error > chance - max(noise, _CHANCE_MARGIN)) & ~(end.train_error < chance - _CHANCE_MARGIN)
     lost = ~(end.loss < -(1 - _CHANCE_MARGIN) * np.log1p(-chance))  # ln(classes) = -ln(1 - chance error)
     overflowed = end.nonfinite == 1
     codes = np.full(arm.shape, Regime.CHAOTIC_EQUILIBRIUM, dtype=np.int8)
@@ -139,11 +140,11 @@ def chance_error(study: Study, end: Plateau) -> float:
         end: any arm's plateau, used where the number of classes is not known.
 
     Returns:
-        1 - 1/classes; with unknown classes the value of that form nearest to the worst rate's median test error.
+        1 - 1/classes; with unknown classes the value of that form nearest to the worst rate's median error.
     """
     classes = study.classes
     if classes is None:
-        worst = np.nanmax(end.test_error) if np.isfinite(end.test_error).any() else 0.5
+        worst = np.nanmax(end.watched_error) if np.isfinite(end.watched_error).any() else 0.5
         classes = max(2, round(1 / max(1 - float(worst), 1e-3)))
     return 1 - 1 / classes
 
@@ -162,7 +163,7 @@ def majority(codes: Codes) -> Codes:
     return found
 
 
-def _test_size(study: Study) -> int:
+def _watched_size(study: Study) -> int:
     probes = study.tables.probes
-    sizes: pd.Series = probes.loc[(probes["probe"] == "final") & (probes["split"] == "test"), "n"]
+    sizes: pd.Series = probes.loc[(probes["probe"] == "final") & (probes["split"] == study.watched), "n"]
     return int(sizes.max()) if len(sizes) else 1000

@@ -23,6 +23,8 @@ __all__ = ["Answer", "analyse", "measured_geometry", "write_report"]
 
 _GEOMETRY_SEEDS = 8
 """Seeds per learning rate whose basins the report measures; `python -m analysis geometry DIR` measures all."""
+_GEOMETRY_SECONDS = 60.0
+"""Time that the report takes for it; where networks are large, fewer seeds are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,8 @@ def measured_geometry(
     from trainables.checkpoint import Checkpoints
 
     try:
-        measured = geometry(found.arm, Checkpoints(folder), seeds_per_rate=seeds_per_rate)
+        limit = None if seeds_per_rate is None else _GEOMETRY_SECONDS
+        measured = geometry(found.arm, Checkpoints(folder), seeds_per_rate=seeds_per_rate, seconds=limit)
     except SpecError as error:
         return None, f"Angles and barriers could not be measured: {'; '.join(error.faults)}"
     note = (

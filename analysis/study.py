@@ -63,6 +63,11 @@ class Study:
         return self.tables.directory
 
     @cached_property
+    def watched(self) -> str:
+        """The split that members are measured on while they train: `valid` where there is one, else `test`."""
+        return "test" if self.tables.epochs["test_error"].notna().any() else "valid"
+
+    @cached_property
     def by_status(self) -> dict[str, int]:
         """Members by status."""
         return {str(name): int(count) for name, count in self.tables.members["status"].value_counts().items()}

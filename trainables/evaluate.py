@@ -1,5 +1,6 @@
 """Loss and error of many networks on whole splits."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ ELEMENTS = 1 << 18  # input elements in one batched forward: its activations the
 MOST_ELEMENTS = 1 << 22  # beyond, the samples of large data sets are taken in parts
 SAMPLES = 1000  # in one forward pass of a single module
 CUDA_SAMPLES = 10_000
+TIMED_SAMPLES = 64  # enough to tell seconds from hours
 
 
 @dataclass(frozen=True)
@@ -268,3 +270,27 @@ class Evaluator:
         """
         draws = torch.as_tensor([self._arena.draws[seed] for seed in data_seeds])
         reestimate_norms(self._module, weights, self._arena.train, draws, self._yardstick)
+
+    @torch.no_grad()
+    def seconds_per_solution(self, weights: Mapping[str, Tensor], data_seed: int) -> float:
+        """About how long it takes to measure one solution on the training and test splits, norm statistics included.
+
+        Args:
+            weights: of one solution, name to `[1, *shape]`.
+            data_seed: a draw that was asked for.
+
+        Returns:
+            Seconds, from a few samples; 0 for networks with a batched form, of which hundreds are measured at once.
+        """
+        if self._stacked is not None:
+            return 0.0
+        train, test = self._arena.train, self._arena.splits["test"]
+        few = StackedSplit(train.x[:, :TIMED_SAMPLES], train.y[:, :TIMED_SAMPLES])
+        draws = torch.as_tensor([self._arena.draws[data_seed]])
+        seconds = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            evaluate_loop(self._module, weights, few, draws, self._yardstick)
+            seconds.append(time.perf_counter() - begun)
+        passes = 2 * train.samples + test.samples
+        return sorted(seconds)[1] * passes / few.samples

@@ -331,8 +331,9 @@ class _PackRun:
         for name, tensor in tensors.items():
             if name.startswith("average/"):
                 _, window, parameter = name.split("/", 2)
-                here = to_module_layout({parameter: tensor.to(self.setting.device)}, swapped)
-                self.averages.setdefault(int(window), {}).update(here)
+                here = to_module_layout({parameter: tensor.to(self.setting.device)}, swapped)[parameter]
+                extra = here[:1].repeat(len(self.population) - len(here), *[1] * (here.dim() - 1))
+                self.averages.setdefault(int(window), {})[parameter] = torch.cat([here, extra])
         self.setting.accept_width(len(self.population))
 
     def _save(self) -> None:

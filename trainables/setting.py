@@ -332,7 +332,9 @@ class Setting:
             The population, on the device.
         """
         population = Population.from_tensors({name: tensor.to(self.device) for name, tensor in tensors.items()})
-        return relaid(population, self.layout(executor) ^ self.transposed)
+        population = relaid(population, self.layout(executor) ^ self.transposed)
+        missing = self._rows_for(len(population)) - len(population)
+        return Population.join([population, select(population, [0] * missing)]) if missing else population
 
     def layout(self, executor: str) -> frozenset[str]:
         """Parameters that an executor holds transposed.
@@ -354,13 +356,16 @@ class Setting:
         """
         self._widths.append(width)
 
-    def _width(self, rows: int) -> int:
+    def _rows_for(self, rows: int) -> int:
+        """The least number of rows the executor takes."""
         rows = max(rows, self._least_rows)
+        return rows + rows % 2 if isinstance(self.executor, GroupedExecutor) else rows
+
+    def _width(self, rows: int) -> int:
+        rows = self._rows_for(rows)
         fitting = [width for width in self._widths if REUSE * width <= rows <= width]
         if fitting and isinstance(self.executor, StackedExecutor):
             return min(fitting)
-        if isinstance(self.executor, GroupedExecutor):
-            rows += rows % 2
         self._widths.append(rows)
         return rows
 

@@ -21,7 +21,7 @@ def regime_map_table(found: Findings) -> pd.DataFrame:
 
     Returns:
         Columns `lr, data_seed, seed, regime, end_train_loss, plateau_train_loss, plateau_train_error,
-        plateau_test_error`.
+        plateau_test_error` (with a validation split `plateau_valid_error`).
     """
     units, rates = np.indices(found.arm.shape)
     frame = pd.DataFrame(
@@ -33,7 +33,7 @@ def regime_map_table(found: Findings) -> pd.DataFrame:
             "end_train_loss": found.end.end_loss.ravel(),
             "plateau_train_loss": found.end.loss.ravel(),
             "plateau_train_error": found.end.train_error.ravel(),
-            "plateau_test_error": found.end.test_error.ravel(),
+            f"plateau_{found.study.watched}_error": found.end.watched_error.ravel(),
         }
     )
     return frame[frame["regime"] != Regime.UNKNOWN.label].reset_index(drop=True)
@@ -51,13 +51,14 @@ def draw_regime_map(table: pd.DataFrame, marks: Marks, converged_loss: float) ->
         The figure.
     """
     figure, (top, bottom) = new_figure(5.6, rows=2)
+    watched = "valid" if "plateau_valid_error" in table else "test"
     floor = 1e-6
     spread = (
         np.exp(0.012 * np.log(marks.lrs[-1] / marks.lrs[0]) * (table["seed"].rank(method="dense") % 5 - 2) / 2)
         if len(marks.lrs) > 1
         else 1.0
     )
-    for panel, column, scale in ((top, "end_train_loss", 1.0), (bottom, "plateau_test_error", -100.0)):
+    for panel, column, scale in ((top, "end_train_loss", 1.0), (bottom, f"plateau_{watched}_error", -100.0)):
         values = table[column].clip(lower=floor) if scale > 0 else 100 + scale * table[column]
         for regime, marker in _MARKERS.items():
             of = table["regime"] == regime
@@ -80,7 +81,7 @@ def draw_regime_map(table: pd.DataFrame, marks: Marks, converged_loss: float) ->
         converged_loss, color="#D55E00", linestyle=":", linewidth=1.2, label=f"converged below {converged_loss:g}"
     )
     top.set_ylabel("train loss, end of phase 1")
-    bottom.set_ylabel("test accuracy, end of phase 1, %")
+    bottom.set_ylabel(f"{watched} accuracy, end of phase 1, %")
     shade(top, marks, names=True)
     shade(bottom, marks)
     legend(top)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.geometry import barrier, measure, pairs_of, solutions_of
+from analysis.geometry import _affordable, barrier, measure, pairs_of, solutions_of
+from trainables.spec import SpecError
 
 
 @dataclass
@@ -149,3 +150,17 @@ def test_real_checkpoints_against_a_plain_loop(tmp_path):
         assert found[name] == pytest.approx(oracle, abs=1e-5)
     assert max(losses) > losses[0]  # there is something to see
     assert 1.3 < found["angle"] < 1.8  # unrelated weights
+
+
+def test_where_time_is_short_fewer_seeds_then_one_pair_then_nothing_is_measured():
+    rows = [{"unit": unit, "lr": lr, "pair": pair} for unit in range(3) for lr in (1, 2) for pair in ("a-b", "a-c")]
+    table = pd.DataFrame(rows)
+    assert len(_affordable(table, 0.0, 60)) == 12
+    assert len(_affordable(table, 5.0, 60)) == 12
+    two_seeds = _affordable(table, 7.0, 60)
+    assert set(two_seeds["unit"]) == {0, 1}
+    assert set(two_seeds["pair"]) == {"a-b", "a-c"}
+    one_pair = _affordable(table, 25.0, 60)
+    assert one_pair.to_dict("records") == [row for row in rows if row["unit"] == 0 and row["pair"] == "a-b"]
+    with pytest.raises(SpecError, match="one seed takes about 2 minutes"):
+        _affordable(table, 61.0, 60)

@@ -8,7 +8,7 @@ import pytest
 from planted import TICK_LRS, digits_like, tick_like
 
 from analysis.findings import find
-from analysis.regimes import Plateau, Regime, classify, majority
+from analysis.regimes import Plateau, Regime, classify, majority, plateau
 from analysis.study import load_study
 
 C, X, D, U = Regime.CONVERGENCE, Regime.CHAOTIC_EQUILIBRIUM, Regime.DIVERGENCE, Regime.UNKNOWN
@@ -42,7 +42,7 @@ def test_arms_have_their_own_thresholds(tmp_path):
 def _one(study, **changes):
     """Regime of a single value of each plateau measure, at the study's first cell."""
     shape = study.headline.shape
-    measures = {"end_loss": 0.3, "loss": 0.3, "train_error": 0.1, "test_error": 0.25, "nonfinite": 0.0} | changes
+    measures = {"end_loss": 0.3, "loss": 0.3, "train_error": 0.1, "watched_error": 0.25, "nonfinite": 0.0} | changes
     return classify(
         study, study.headline, Plateau(**{name: np.full(shape, value) for name, value in measures.items()})
     )[0, 0]
@@ -53,12 +53,12 @@ def _one(study, **changes):
     [
         ({"end_loss": 0.0099}, C),
         ({"end_loss": 0.0101}, X),
-        ({"end_loss": 0.001, "test_error": 0.5}, C),  # random labels, learnt by heart
-        ({"loss": 0.75, "train_error": 0.39, "test_error": 0.48}, X),  # loss above ln 2 but still learning
-        ({"loss": 0.75, "train_error": 0.50, "test_error": 0.44}, X),  # generalises
-        ({"loss": 3.7, "train_error": 0.495, "test_error": 0.49}, D),
-        ({"loss": 0.693, "train_error": 0.5, "test_error": 0.5}, D),  # a network that died: a constant guess
-        ({"loss": 0.5, "train_error": 0.5, "test_error": 0.5}, X),  # better than a blind guess
+        ({"end_loss": 0.001, "watched_error": 0.5}, C),  # random labels, learnt by heart
+        ({"loss": 0.75, "train_error": 0.39, "watched_error": 0.48}, X),  # loss above ln 2 but still learning
+        ({"loss": 0.75, "train_error": 0.50, "watched_error": 0.44}, X),  # generalises
+        ({"loss": 3.7, "train_error": 0.495, "watched_error": 0.49}, D),
+        ({"loss": 0.693, "train_error": 0.5, "watched_error": 0.5}, D),  # a network that died: a constant guess
+        ({"loss": 0.5, "train_error": 0.5, "watched_error": 0.5}, X),  # better than a blind guess
         ({"end_loss": np.nan, "nonfinite": 1.0}, D),
         ({"end_loss": np.nan}, U),
     ],
@@ -69,8 +69,8 @@ def test_the_rule_at_its_edges(tick, changes, regime):
 
 def test_ten_classes_at_a_quarter_accuracy_are_not_divergence(tmp_path):
     study = load_study(digits_like(tmp_path, seeds=1))
-    assert _one(study, loss=2.3, train_error=0.8, test_error=0.8) == X
-    assert _one(study, loss=2.5, train_error=0.895, test_error=0.9) == D
+    assert _one(study, loss=2.3, train_error=0.8, watched_error=0.8) == X
+    assert _one(study, loss=2.5, train_error=0.895, watched_error=0.9) == D
 
 
 def test_a_slow_rate_below_a_converged_one_is_regime_one(tick):
@@ -81,7 +81,7 @@ def test_a_slow_rate_below_a_converged_one_is_regime_one(tick):
         end_loss=end,
         loss=end,
         train_error=np.full(shape, 0.1),
-        test_error=np.full(shape, 0.3),
+        watched_error=np.full(shape, 0.3),
         nonfinite=np.zeros(shape),
     )
     codes = classify(tick, tick.headline, flat)
@@ -106,3 +106,22 @@ def test_an_unfinished_first_phase_is_unknown(tmp_path):
     assert (found.codes == U).all()
     assert found.convergence.n == 0
     assert found.convergence.json_value is None
+
+
+def test_with_a_validation_split_regimes_are_judged_by_it(tmp_path):
+    folder = tick_like(tmp_path, draws=2)
+    plain = load_study(folder)
+    expected = classify(plain, plain.headline, plateau(plain, plain.headline))
+    for path in (folder / "epochs").glob("*.parquet"):
+        rows = pd.read_parquet(path)
+        rows["valid_error"], rows["test_error"] = rows["test_error"], np.nan
+        rows.to_parquet(path)
+    for path in (folder / "probes").glob("*.parquet"):
+        rows = pd.read_parquet(path)
+        valid = rows[rows["split"] == "test"].assign(split="valid")
+        pd.concat([rows, valid]).to_parquet(path)
+    study = load_study(folder)
+    assert study.watched == "valid"
+    found = classify(study, study.headline, plateau(study, study.headline))
+    assert (found == expected).all()
+    assert Regime.DIVERGENCE in found

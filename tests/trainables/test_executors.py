@@ -253,6 +253,21 @@ def test_executor_may_change_in_mid_run_and_is_recorded(tmp_path: Path) -> None:
         assert f'"executor": "{second}"' in next((folder / "checkpoints").glob("*.json")).read_text()
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_odd_number_of_rows_may_go_on_in_pairs(tmp_path: Path, rows: int) -> None:
+    kind = of(args={"network": "wide"}, dtype="float64", sphere_radius=None)
+    some = members(kind, lrs=(1e-3, 1e-2, 1e-1)[:rows], seeds=(0,), steps=12)
+    pack = shared_pack(some, measure=Measure(report_every=4, swa={"pretrain": Swa(every=2, windows=(5,))}))
+    run(pack, tmp_path / "whole", executor="loop")
+    count = iter(range(1000))
+    run(pack, tmp_path / "changed", executor="loop", stop=lambda: next(count) >= 2)
+    run(pack, tmp_path / "changed", executor="grouped", attempt=1)
+    for member in some:
+        for group in ("end", "swa@5"):
+            for name, value in weights(tmp_path / "whole", member, group).items():
+                assert torch.allclose(value, weights(tmp_path / "changed", member, group)[name], rtol=1e-10, atol=1e-11)
+
+
 def test_choice_is_the_fastest_that_works() -> None:
     class Fake:
         def __init__(self, name: str, seconds: float) -> None:

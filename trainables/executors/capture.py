@@ -21,6 +21,7 @@ class Graph:
             inputs: of the shapes and types that replays will bring.
             changed: every tensor that the step changes.
         """
+        self._step = step  # what it refers to is read at every replay and must stay
         self._inputs = [None if value is None else value.clone() for value in inputs]
         before = [tensor.clone() for tensor in changed]
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
