@@ -125,7 +125,7 @@ def _affordable(table: pd.DataFrame, each: float, seconds: float) -> pd.DataFram
         for last in units:
             chosen = part[part["unit"] <= last]
             if len(chosen) * each <= seconds:
-                return chosen
+                return chosen  # type: ignore[no-any-return]
     raise SpecError(
         [
             f"one seed takes about {len(chosen) * each / 60:,.0f} minutes here, more than a report waits for; "
@@ -237,7 +237,7 @@ def _angles(a: Weights, b: Weights, names: tuple[str, ...]) -> Floats:
     """
     import torch
 
-    u, v = (torch.cat([side[name].double().flatten(1) for name in names], dim=1) for side in (a, b))
+    u, v = (torch.cat([side[name].double().reshape(len(side[name]), -1) for name in names], dim=1) for side in (a, b))
     u, v = u / u.norm(dim=1, keepdim=True), v / v.norm(dim=1, keepdim=True)
     angle: Floats = (2 * torch.atan2((u - v).norm(dim=1), (u + v).norm(dim=1))).numpy()
     return angle

@@ -104,8 +104,13 @@ class MemoryModel:
     def _step(self, *, least: float = 0.0, below: float = math.inf) -> float:
         """One network's step; of its tensors those of some sizes."""
         if self.sizes.step is not None:
-            return self.sizes.step.peak(self.recipe.batch_size, least=least, below=below)
-        return 0.0 if least else self._item * (2 * self.recipe.batch_size * self.sizes.units + self.sizes.trained)
+            return self.sizes.step.peak(self._samples_at_once, least=least, below=below)
+        return 0.0 if least else self._item * (2 * self._samples_at_once * self.sizes.units + self.sizes.trained)
+
+    @property
+    def _samples_at_once(self) -> int:
+        """In one forward and backward pass: the batch of one network, or of a pair, tried at a pack's start."""
+        return self.recipe.batch_size * (2 if self.sizes.groupable and not self.gpu else 1)
 
     def _evaluation(self, *, least: float = 0.0, below: float = math.inf) -> float:
         """The largest part of a split that is evaluated at once; of its tensors those of some sizes."""

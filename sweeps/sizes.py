@@ -34,6 +34,7 @@ class Sizes:
         probe_sets: evaluation sets beside these.
         probe: samples in each.
         stackable: many rows can train as one compiled step.
+        groupable: pairs of networks can train as one on a CPU.
         sample_bytes: of one sample at rest.
         prepared_bytes: of what augmentation reads, for each training sample.
         shared_bytes: held once by the task, for all draws of the data.
@@ -56,6 +57,7 @@ class Sizes:
     probe_sets: int = 0
     probe: int = 0
     stackable: bool = True
+    groupable: bool = False
     sample_bytes: float
     prepared_bytes: float = 0.0
     shared_bytes: float = 0.0
@@ -149,6 +151,7 @@ def _measured(recipe: Recipe, *, probes: bool) -> Sizes:
             probe_sets=found.probe_sets if probes else 0,
             probe=found.probe,
             stackable=found.stackable,
+            groupable=found.groupable,
             sample_bytes=found.sample_bytes,
             prepared_bytes=found.prepared_bytes,
             shared_bytes=found.shared_bytes,

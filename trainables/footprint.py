@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.build import build_task, model_builder
 from trainables.catalog import TASKS, resolve, task_arguments
+from trainables.grouping import grouped_form
 from trainables.images.augment import CropFlip
 from trainables.images.cifar import ROWS
 from trainables.images.facts import image_facts
@@ -56,6 +57,7 @@ class Footprint:
         evaluation: memory of one network's forward pass without gradients.
         units: numbers that one sample's step keeps for the backward pass.
         stackable: many networks can train as one batched computation.
+        groupable: pairs of networks can train as one by grouped convolutions (on a CPU).
         train: training samples.
         valid: validation samples.
         test: test samples.
@@ -78,6 +80,7 @@ class Footprint:
     evaluation: MemoryCourse
     units: float
     stackable: bool
+    groupable: bool
     train: int
     valid: int
     test: int
@@ -160,6 +163,7 @@ def footprint(recipe: Recipe) -> Footprint:
             evaluation=evaluation,
             units=(step.alive(0, 2) - step.alive(0, 1)) / item,
             stackable=batched_form(module) is not None,
+            groupable=grouped_form(module) is not None,
             **vars(data),
         )
 

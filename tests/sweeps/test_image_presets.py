@@ -40,6 +40,7 @@ def test_preset_made_small_gives_an_answer(preset: str, tmp_path: Path, monkeypa
         "axes.finetune_lr.values=[1.0e-5]",
         "axes.seed.range=2",
         "run.gpus_per_pack=0",
+        "analysis.metric=auto",
         *NARROW[preset],
     ]
     options = [word for change in changes for word in ("--set", change)]

@@ -341,3 +341,9 @@ def test_a_loss_of_ones_own_is_not_smoothed() -> None:
     assert training_loss(hinge, 0.0) is hinge
     with pytest.raises(SpecError, match=r"label_smoothing needs .* found '.*hinge'; set train.label_smoothing to 0"):
         training_loss(hinge, 0.1)
+
+
+def test_norm_of_rows_counts_scalar_parameters_too() -> None:
+    tensors = [torch.tensor([2.0, 3.0]), torch.tensor([[1.0, 2.0], [0.0, 4.0]])]
+    assert row_norm_sq(tensors, (True, True)).tolist() == [9.0, 25.0]
+    assert row_norm_sq(tensors, (True, False)).tolist() == [4.0, 9.0]
