@@ -54,7 +54,8 @@ def train(
         attempt: which execution of the pack this is; written into every row, and the highest counts.
         executor: `auto`, `stacked`, `grouped`, `branches` or `loop`.
         device: where to train.
-        save_seconds: least time between two saved states within a cohort.
+        save_seconds: least time between two saved states within a cohort, longer where saving takes long; 0 saves
+            whenever there is something new.
         stop: asked often; when it says True, the state is saved and the iteration ends without a `done` report.
 
     Yields:
@@ -169,7 +170,8 @@ class _PackRun:
         progress.seconds += took
 
     def _save_is_due(self, save_seconds: float) -> bool:
-        return time.monotonic() - self.saved_at >= max(save_seconds, self.save_cost / SAVE_SHARE)
+        waited = time.monotonic() - self.saved_at
+        return save_seconds == 0 or waited >= max(save_seconds, self.save_cost / SAVE_SHARE)
 
     def _begin(self, cohort: Cohort) -> None:
         population = self.setting.populate(cohort)

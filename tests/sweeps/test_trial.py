@@ -10,7 +10,6 @@ from sweeps.folder import RunFolder
 from sweeps.locks import held
 from sweeps.runner import Ending, Progress, RunOptions
 from sweeps.trial import last_attempt, run_pack, stop_asked
-from trainables import loop
 from trainables.loop import _PackRun
 
 
@@ -57,7 +56,6 @@ def test_kill_between_rows_and_state(
 
     with monkeypatch.context() as dying:
         dying.setattr(_PackRun, "_save", die)
-        dying.setattr(loop, "SAVE_SHARE", float("inf"))  # save whenever it may be due, however much time that takes
         with pytest.raises(Killed):
             run_pack(
                 plan.packs[0],
