@@ -15,7 +15,7 @@ __all__ = ["OF_PHASES", "OF_RECIPES", "Target", "arguments", "checked", "targets
 
 OF_RECIPES = ("batch_size", "sphere_radius", "optimizer", "nesterov", "beta1", "beta2", "label_smoothing")
 """Quantities in `train` that must be equal in a pack."""
-OF_PHASES = ("lr", "weight_decay", "steps", "grad_noise", "activation_noise")
+OF_PHASES = ("lr", "weight_decay", "steps", "grad_noise", "activation_noise", "kick")
 """Quantities that each phase may have of its own."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -36,6 +36,7 @@ _RULES: Mapping[str, TypeAdapter[Any]] = {
     "label_smoothing": TypeAdapter(Share),
     "grad_noise": TypeAdapter(NotNegative),
     "activation_noise": TypeAdapter(NotNegative),
+    "kick": TypeAdapter(Positive),
 }
 
 

@@ -16,12 +16,12 @@ class Course:
 
     Attributes:
         noise: the noises, in words.
-        fresh: whether the optimiser forgets at the phase's start.
+        begins: what happens once, at the phase's start, in words; empty where nothing does.
         stretches: the course of its learning rate.
     """
 
     noise: str
-    fresh: bool
+    begins: str
     stretches: tuple[Stretch, ...]
 
 
@@ -45,7 +45,9 @@ def phase_key(phase: Phase) -> PhaseKey:
         return (phase.steps, float(phase.lr), float(phase.weight_decay))
     noises = {"grad noise": float(phase.grad_noise), "activation noise": float(phase.activation_noise)}
     noise = "".join(f",{name} {value!r}" for name, value in noises.items() if value)
-    course = Course(noise, phase.fresh_optimizer, stretches(phase.curve, phase.steps))
+    begins = ["fresh"] if phase.fresh_optimizer else []
+    begins += [f"kick {float(phase.kick)!r}"] if phase.kick != 1 else []
+    course = Course(noise, " ".join(begins), stretches(phase.curve, phase.steps))
     return (phase.steps, float(phase.lr), float(phase.weight_decay), repr((phase.curve, course)), course)
 
 
@@ -56,10 +58,10 @@ class Schedule:
         bounds: schedule steps at which phases end.
         stops: schedule steps at which stretches end.
         texts: for each stretch, everything that its steps depend on, in words.
-        fresh: schedule steps at which the optimiser forgets.
+        begins: what happens once before a schedule step, in words, by that step.
     """
 
-    __slots__ = ("bounds", "fresh", "stops", "texts")
+    __slots__ = ("begins", "bounds", "stops", "texts")
 
     def __init__(self, key: Key) -> None:
         """Put a schedule into words.
@@ -70,15 +72,15 @@ class Schedule:
         self.bounds = list(accumulate(phase[0] for phase in key))
         self.stops: list[int] = []
         self.texts: list[str] = []
-        self.fresh: set[int] = set()
+        self.begins: dict[int, str] = {}
         for end, phase in zip(self.bounds, key, strict=True):
             start, lr, decay = end - phase[0], phase[1], phase[2]
             if len(phase) == 3:
                 self._append(end, f"{lr!r},{decay!r}")
                 continue
             course = phase[4]
-            if course.fresh and start:  # at the very beginning there is nothing to forget
-                self.fresh.add(start)
+            if begins := course.begins if start else course.begins.removeprefix("fresh").strip():
+                self.begins[start] = begins  # at the very beginning there is nothing to forget
             begun = start
             for stretch in course.stretches:
                 # a changing rate depends on where its change began; a constant one only on its value

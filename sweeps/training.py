@@ -98,6 +98,7 @@ class PhaseSpec(Part):
     grad_noise: NotNegative | None = None
     activation_noise: NotNegative | None = None
     fresh_optimizer: bool = False
+    kick: Positive | None = None
     swa: SwaSpec | None = None
 
     @model_validator(mode="after")

@@ -186,17 +186,18 @@ def _shape(keys: tuple[Key, ...]) -> _Shape:
 
 def _alike(schedules: list[Schedule], passing: list[int], start: int) -> list[list[int]]:
     """Those that do the step after `start` in the same way, together."""
-    alike: dict[tuple[bool, str], list[int]] = {}
+    alike: dict[tuple[str, str], list[int]] = {}
     for index in passing:
         schedule = schedules[index]
-        how = (start in schedule.fresh, schedule.texts[schedule.place(start)])
+        how = (schedule.begins.get(start, ""), schedule.texts[schedule.place(start)])
         alike.setdefault(how, []).append(index)
     return list(alike.values())
 
 
 def _trunk(group: list[Schedule], start: int, prefix: str) -> tuple[int, str]:
     """How far schedules that begin alike stay together (not beyond a phase's end), and the prefix up to there."""
-    text = f"{prefix}|fresh@{start}" if start in group[0].fresh else prefix
+    begins = group[0].begins.get(start)
+    text = f"{prefix}|{begins}@{start}" if begins else prefix
     places = [schedule.place(start) for schedule in group]
     while True:
         how = group[0].texts[places[0]]

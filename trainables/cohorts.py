@@ -86,19 +86,23 @@ def swa_marks(segment: Segment, swa: Swa) -> dict[int, list[int]]:
     return marks
 
 
-def events(cohort: Cohort, measure: Measure, marks: Iterable[int]) -> list[int]:
+def events(cohort: Cohort, measure: Measure, marks: Iterable[int], trace_every: int = 0) -> list[int]:
     """Schedule steps at which the host looks at the networks.
 
     Args:
         cohort: what trains.
         measure: what is recorded.
         marks: other steps at which something is due.
+        trace_every: steps between two looks at norms and angles of the weights; 0 for none.
 
     Returns:
         Ascending; the last is the cohort's end.
     """
-    reports = range(
-        (cohort.start // measure.report_every + 1) * measure.report_every, cohort.stop, measure.report_every
-    )
-    inside = {step for step in [*measure.keep, *marks] if cohort.start < step < cohort.stop}
-    return sorted({*reports, *inside, cohort.stop})
+
+    def multiples(every: int) -> range:
+        return range((cohort.start // every + 1) * every, cohort.stop, every)
+
+    labels = measure.labels.steps if measure.labels else ()
+    inside = {step for step in [*measure.keep, *labels, *marks] if cohort.start < step < cohort.stop}
+    traces = multiples(trace_every) if trace_every else ()
+    return sorted({*multiples(measure.report_every), *traces, *inside, cohort.stop})

@@ -70,6 +70,22 @@ class Yardstick:
         dtype = master_dtype(recipe)
         return cls(task.loss, lambda x: task.inputs(x, dtype), computes_in_bfloat16(recipe))
 
+    def logits(self, forward: Callable[[Tensor], Tensor], x: Tensor, shape: torch.Size) -> Tensor:
+        """What networks say of samples.
+
+        Args:
+            forward: inputs `[..., B, *shape]` to logits `[..., B, C]`.
+            x: stored samples, `[..., B, *stored shape]`.
+            shape: `[..., B]`.
+
+        Returns:
+            `[..., B, C]`; float32 where the computation is in bfloat16.
+        """
+        inputs = self.inputs(x.flatten(0, len(shape) - 1))
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = forward(inputs.view(*shape, *inputs.shape[1:]))
+        return logits.float() if self.autocast else logits
+
     def judge(self, forward: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and error of each sample.
 
@@ -81,10 +97,7 @@ class Yardstick:
         Returns:
             Losses and 0 or 1, each `[..., B]`.
         """
-        inputs = self.inputs(x.flatten(0, y.dim() - 1))
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.autocast):
-            logits = forward(inputs.view(*y.shape, *inputs.shape[1:]))
-        logits = logits.float() if self.autocast else logits
+        logits = self.logits(forward, x, y.shape)
         losses = self.loss(logits.flatten(0, -2), y.flatten()).reshape(y.shape)
         return losses, errors(logits, y).to(losses.dtype)
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,16 +11,17 @@ from trainables.blame import blame_rows
 from trainables.cohorts import Cohort, events
 from trainables.evaluate import Evaluation
 from trainables.executors.base import ExecutorName, Hyper
+from trainables.intervals import Interval
 from trainables.population import Population, to_module_layout
 from trainables.process import prepare_process
 from trainables.progress import Progress, load_progress, save_progress
-from trainables.rates import reported_lr
 from trainables.report import Report
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
 from trainables.setting import Setting
 from trainables.solutions import pick
 from trainables.spec import Member, Pack, Segment
-from trainables.update import row_norm_sq
+from trainables.traces import trace_rows
+from trainables.triggers import checks, trigger
 
 __all__ = ["Report", "train"]
 
@@ -123,9 +123,12 @@ class _PackRun:
     def _train_cohort(self, cohort: Cohort, save_seconds: float, stop: Callable[[], bool]) -> Iterator[Report]:
         assert self.population is not None
         population, progress = self.population, self.progress
-        marks, checks = self.setting.marks(cohort), self.setting.checks(cohort)
+        segments = self.setting.segments(cohort)
+        marks, looks_at_loss = self.setting.marks(cohort), checks(cohort, segments)
         seeds, hyper = self.setting.hyper(cohort, len(population))
-        todo = [event for event in events(cohort, self.pack.measure, [*marks, *checks]) if event > progress.step]
+        trace_every = self.setting.trace_every(cohort)
+        looks = events(cohort, self.pack.measure, [*marks, *looks_at_loss], trace_every)
+        todo = [event for event in looks if event > progress.step]
         for event in todo:
             while progress.step < event:
                 self._train_block(cohort, seeds, hyper, min(event, progress.step + self.block_steps))
@@ -135,14 +138,19 @@ class _PackRun:
                     yield self._report(flush=True)
                     return
                 yield self._report(flush=self._save_is_due(save_seconds))
-            if event in checks:
-                self.setting.trigger(cohort, population, checks[event])
+            trigger(population, segments, looks_at_loss.get(event, ()))
             for window in marks.get(event, ()):
                 for name, weight in population.trained.items():
                     self.averages[window][name] += weight
             if event in self.pack.measure.keep:
-                segments = self.setting.segments(cohort)
                 self._keep(pick(self._weights(), list(range(len(segments)))), segments, f"step@{event}", event)
+            facts: list[ProbeRow] = []
+            if trace_every and (event % trace_every == 0 or event == cohort.stop):
+                facts += self._trace(cohort)
+            if self.pack.measure.labels and event in self.pack.measure.labels.steps:
+                facts += self._labels(cohort)
+            if facts:
+                yield self._report(probes=tuple(facts))
             if event % self.pack.measure.report_every == 0 or event == cohort.stop:
                 yield self._report(epochs=self._measure(cohort))
                 if event < cohort.stop and (stop() or self._save_is_due(save_seconds)):
@@ -184,65 +192,61 @@ class _PackRun:
             for window in windows
         }
         self.population = population
-        self.progress.step = self.progress.reported = cohort.start
+        self.progress.step = self.progress.reported = self.progress.traced = cohort.start
         self.progress.seconds = 0.0
 
     def _measure(self, cohort: Cohort) -> tuple[EpochRow, ...]:
         """Rows of the interval that ends here; the sums start anew."""
         assert self.population is not None
         population, progress, segments = self.population, self.progress, self.setting.segments(cohort)
-        count = len(segments)
-        steps = progress.step - progress.reported
-        loss, error, grad = (population.sums / steps).tolist()
-        triggered = population.triggered.tolist()
-        norm = row_norm_sq(list(population.trained.values()), self.setting.rule.measured).tolist()
-        alive = population.alive.tolist()
-        splits: dict[str, tuple[list[float | None], list[float | None]]] = {}
         # Where choices can be made on a validation split, the test split is looked at once, at a member's end.
         watched = "valid" if "valid" in self.setting.arena.splits else "test"
-        current = self._measurable(list(range(count)), segments)
+        current = self._measurable(list(range(len(segments))), segments)
         result = self.setting.judge.evaluate(current, watched, self.setting.draws(segments))
         self.look = (current, watched, result)
-        splits[watched] = (result.loss.tolist(), result.error.tolist())
-        none: list[float | None] = [None] * count
-        rows = []
-        for row, segment in enumerate(segments):
-            owner = segment.owner
-            if owner.member_id in progress.statuses:
-                continue  # it died earlier
-            blank = EpochRow(
-                member_id=owner.member_id,
-                attempt=self.attempt,
-                epoch=progress.step // self.setting.per_epoch,
-                step=progress.step,
-                lr=reported_lr(segment, progress.step, triggered[row]),
-                seconds=progress.seconds / count,
-            )
-            if not alive[row]:
-                between = f"between steps {progress.reported} and {progress.step}, at lr {segment.phase.lr:g}"
-                self._died(owner, f"loss or weights were not finite {between}")
-                rows.append(blank)
-                continue
-            valid, test = (splits.get(split, (none, none)) for split in ("valid", "test"))
-            rows.append(
-                replace(
-                    blank,
-                    train_loss=loss[row],
-                    train_error=error[row],
-                    valid_loss=valid[0][row],
-                    valid_error=valid[1][row],
-                    test_loss=test[0][row],
-                    test_error=test[1][row],
-                    weight_norm_sq=norm[row],
-                    grad_norm_sq=grad[row],
-                )
-            )
-            here = test[1][row] if valid[1][row] is None else valid[1][row]
-            if here is not None:
-                progress.best_error = here if progress.best_error is None else min(here, progress.best_error)
+        interval = Interval(progress.reported, progress.step, progress.seconds, self.setting.per_epoch, self.attempt)
+        rows, died = interval.rows(population, self.setting.rule, segments, watched, result, progress.statuses)
+        for owner, reason in died:
+            self._died(owner, reason)
+        errors = [getattr(row, f"{watched}_error") for row in rows]
+        known = [error for error in (*errors, progress.best_error) if error is not None]
+        progress.best_error = min(known, default=None)
         population.sums.zero_()
         progress.reported, progress.seconds = progress.step, 0.0
         return tuple(rows)
+
+    def _trace(self, cohort: Cohort) -> list[ProbeRow]:
+        """Norms and angles of the interval that ends here; its sums start anew."""
+        assert self.population is not None
+        progress, owners = self.progress, [segment.owner for segment in self.setting.segments(cohort)]
+        rows = trace_rows(
+            self.population,
+            self.setting.rule,
+            self.setting.traced_groups,
+            [owner.member_id for owner in owners],
+            step=progress.step,
+            steps=progress.step - progress.traced,
+            attempt=self.attempt,
+        )
+        self.population.trace.zero_()
+        progress.traced = progress.step
+        return rows
+
+    def _labels(self, cohort: Cohort) -> list[ProbeRow]:
+        """What the networks predict now."""
+        assert self.population is not None
+        assert self.pack.measure.labels is not None
+        segments, alive = self.setting.segments(cohort), self.population.alive.tolist()
+        rows = [row for row in range(len(segments)) if alive[row]]
+        chosen = [segments[row] for row in rows]
+        return self.setting.judge.labels(
+            self._measurable(rows, chosen),
+            self.setting.draws(chosen),
+            [segment.owner for segment in chosen],
+            self.pack.measure.labels,
+            step=self.progress.step,
+            attempt=self.attempt,
+        )
 
     def _end_cohort(self, cohort: Cohort) -> Iterator[Report]:
         """Final quality, averages, checkpoints and statuses; then everything is flushed."""
@@ -273,7 +277,7 @@ class _PackRun:
         progress.member_steps += len(segments) * cohort.steps
         progress.cohort += 1
         following = self.cohorts[progress.cohort].start if progress.cohort < len(self.cohorts) else cohort.stop
-        progress.step = progress.reported = following
+        progress.step = progress.reported = progress.traced = following
         self.population, self.averages, self.look = None, {}, None
         yield self._report(probes=tuple(probes), flush=True)
 

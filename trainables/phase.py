@@ -24,6 +24,8 @@ class Phase:
         grad_noise: standard deviation of Gaussian noise added to every coordinate of the gradient.
         activation_noise: level of the noise before each ReLU that follows a norm layer.
         fresh_optimizer: forget momentum (Adam: both moments and the step count) at the phase's start.
+        kick: factor on the scale-invariant weights at the phase's start, which leaves the function as it is and moves
+            the weights off the equilibrium of their norm; in a first phase it is the scale of the initial weights.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Phase:
     grad_noise: float = 0.0
     activation_noise: float = 0.0
     fresh_optimizer: bool = False
+    kick: float = 1.0
 
     def __post_init__(self) -> None:
         if isinstance(self.curve, Mapping):  # as read from JSON
@@ -47,6 +50,8 @@ class Phase:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 faults.append(f"phase {self.name!r}: {name} must be at least 0, found {value}")
+        if not (math.isfinite(self.kick) and self.kick > 0):
+            faults.append(f"phase {self.name!r}: kick must be a positive finite number, found {self.kick}")
         faults += [f"phase {self.name!r}: {fault}" for fault in self.curve.faults_in(self.steps)]
         if faults:
             raise SpecError(faults)
@@ -54,7 +59,8 @@ class Phase:
     @property
     def is_plain(self) -> bool:
         """True where steps, learning rate and weight decay say everything."""
-        return self.curve.is_flat and not self.grad_noise and not self.activation_noise and not self.fresh_optimizer
+        changed = self.grad_noise or self.activation_noise or self.fresh_optimizer or self.kick != 1
+        return self.curve.is_flat and not changed
 
     @property
     def key(self) -> tuple[int, float, float] | tuple[int, float, float, str]:
@@ -65,6 +71,7 @@ class Phase:
         extras: dict[str, object] = {"grad_noise": float(self.grad_noise)} if self.grad_noise else {}
         extras |= {"activation_noise": float(self.activation_noise)} if self.activation_noise else {}
         extras |= {"fresh_optimizer": True} if self.fresh_optimizer else {}
+        extras |= {"kick": float(self.kick)} if self.kick != 1 else {}
         if not self.curve.is_flat:
             extras["curve"] = _unlike_default(self.curve)
         return (*numbers, json.dumps(extras, sort_keys=True))

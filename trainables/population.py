@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Population", "fresh", "relaid", "select", "to_module_layout"]
+__all__ = ["Population", "fresh", "relaid", "scale_rows", "select", "to_module_layout"]
 
 
 @dataclass
@@ -27,6 +27,8 @@ class Population:
         buffers: the modules' buffers (norm statistics).
         alive: False once loss or weights left the range of numbers, `[K]`; the row's weights stay as they were.
         sums: loss, error and squared gradient norm, summed over the steps since the last report, `[3, K]`.
+        trace: sums of `update.TRACED` since they were last reported, `[K, len(TRACED), L + 1]`; `[K, 0]` where no study
+            asks for them.
         window: training loss summed since it was last compared with what a schedule waits for, `[K]`.
         triggered: True once a schedule that waits for a training loss has seen it, `[K]`.
     """
@@ -38,6 +40,7 @@ class Population:
     buffers: dict[str, Tensor]
     alive: Tensor
     sums: Tensor
+    trace: Tensor
     window: Tensor
     triggered: Tensor
 
@@ -58,8 +61,8 @@ class Population:
             "buffers": self.buffers,
         }
         flat = {f"{group}/{name}": tensor for group, named in groups.items() for name, tensor in named.items()}
-        rows = {"alive": self.alive, "sums": self.sums, "window": self.window, "triggered": self.triggered}
-        return {**flat, **rows}
+        rows = {"alive": self.alive, "sums": self.sums, "trace": self.trace}
+        return {**flat, **rows, "window": self.window, "triggered": self.triggered}
 
     @classmethod
     def from_tensors(cls, flat: Mapping[str, Tensor]) -> "Population":
@@ -84,6 +87,7 @@ class Population:
             buffers=group("buffers"),
             alive=flat["alive"],
             sums=flat["sums"],
+            trace=flat["trace"],
             window=flat["window"],
             triggered=flat["triggered"],
         )
@@ -111,6 +115,7 @@ def fresh(
     momentum: bool,
     squares: bool,
     dtype: torch.dtype,
+    traced: tuple[int, ...] = (0,),
 ) -> Population:
     """Freshly initialised networks, each a function of its seed alone.
 
@@ -121,6 +126,7 @@ def fresh(
         momentum: whether to keep momentum buffers.
         squares: whether to keep second moments.
         dtype: floating type of parameters and buffers.
+        traced: shape of a row's `trace`.
 
     Returns:
         The population, on the CPU.
@@ -153,13 +159,14 @@ def fresh(
         buffers={name: stacked(name, [row[name] for row in named_buffers]) for name in sorted(named_buffers[0])},
         alive=torch.ones(len(rows), dtype=torch.bool),
         sums=torch.zeros(3, len(rows), dtype=dtype),
+        trace=torch.zeros(len(rows), *traced, dtype=dtype),
         window=torch.zeros(len(rows), dtype=dtype),
         triggered=torch.zeros(len(rows), dtype=torch.bool),
     )
 
 
 def select(population: Population, rows: Sequence[int]) -> Population:
-    """Copies of some rows, in a given order, repeats allowed. Sums start at zero.
+    """Copies of some rows, in a given order, repeats allowed. Sums and traces start at zero.
 
     Args:
         population: where to copy from.
@@ -171,7 +178,24 @@ def select(population: Population, rows: Sequence[int]) -> Population:
     index = torch.as_tensor(rows, dtype=torch.long, device=population.alive.device)
     flat = {name: tensor.index_select(0, index) for name, tensor in population.tensors().items() if name != "sums"}
     flat["sums"] = torch.zeros(3, len(rows), dtype=population.sums.dtype, device=population.sums.device)
+    flat["trace"].zero_()
     return Population.from_tensors(flat)
+
+
+def scale_rows(population: Population, chosen: Sequence[bool], factors: Tensor | Sequence[float]) -> None:
+    """Multiply some weights of each row by the row's own factor, in place.
+
+    Args:
+        population: the rows.
+        chosen: which of its trained tensors are multiplied.
+        factors: one for each row, `[K]`.
+    """
+    scale = torch.as_tensor(factors, dtype=population.sums.dtype, device=population.alive.device)
+    if bool((scale == 1).all()):
+        return
+    for weight, counts in zip(population.trained.values(), chosen, strict=True):
+        if counts:
+            weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)))
 
 
 def relaid(population: Population, swapped: Iterable[str]) -> Population:

@@ -15,7 +15,7 @@ from trainables.spec import SpecError
 
 __all__ = ["Progress", "load_progress", "save_progress"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass
@@ -27,7 +27,8 @@ class Progress:
         step: schedule step within it; its start when it has not begun.
         part: number of the table part being filled.
         member_steps: done in finished cohorts.
-        reported: schedule step of the last row.
+        reported: schedule step of the last row of `epochs`.
+        traced: schedule step of the last row of norms and angles.
         seconds: wall time since the last row.
         best_error: lowest error reported.
         executor: which one trains.
@@ -39,6 +40,7 @@ class Progress:
     part: int = 0
     member_steps: int = 0
     reported: int = 0
+    traced: int = 0
     seconds: float = 0.0
     best_error: float | None = None
     executor: str = ""

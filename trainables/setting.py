@@ -18,14 +18,14 @@ from trainables.loader import Loader
 from trainables.losses import training_loss
 from trainables.noise import prepare
 from trainables.order import batches, sample_bits, step_keys, steps_per_epoch
-from trainables.population import Population, fresh, relaid, select
+from trainables.population import Population, fresh, relaid, scale_rows, select
 from trainables.precision import computes_in_bfloat16, master_dtype
 from trainables.progress import load_progress
 from trainables.rates import needs_momenta, needs_squares, rates
 from trainables.solutions import Judge
 from trainables.spec import Member, Pack, Segment, SpecError
 from trainables.stacking import batched_form
-from trainables.update import Rule, make_rule, row_norm_sq
+from trainables.update import TRACED, Rule, make_rule, row_norm_sq
 
 __all__ = ["Setting"]
 
@@ -82,6 +82,7 @@ class Setting:
             activation_noise=any(segment.phase.activation_noise > 0 for segment in pack.segments),
             windowed=any(segment.phase.curve.waits for segment in pack.segments),
             autocast=computes_in_bfloat16(pack.recipe),
+            traced=any(segment.phase.name in pack.measure.trace for segment in pack.segments),
         )
         task = self.arena.task
         noisy = self._traits.activation_noise
@@ -104,6 +105,10 @@ class Setting:
             raise SpecError(
                 ["sphere_radius needs scale-invariant parameters, and this network has none; set it to null"]
             )
+        if self.pack.recipe.sphere_radius is not None and any(s.phase.kick != 1 for s in self.pack.segments):
+            raise SpecError(["a sphere undoes every kick; set sphere_radius to null or leave kick out"])
+        if not invariant and any(segment.phase.kick != 1 for segment in self.pack.segments):
+            raise SpecError(["kick needs scale-invariant parameters, and this network has none; leave it out"])
         return make_rule(self.pack.recipe, self.arena.task.model(), invariant)
 
     def _decide_executor(self, wanted: ExecutorName) -> tuple[Executor, dict[str, float]]:
@@ -146,13 +151,11 @@ class Setting:
             momentum=self._momenta,
             squares=self._squares,
             dtype=self._dtype,
+            traced=(len(TRACED), sum(self.rule.measured) + 1) if self._traits.traced else (0,),
         )
         if self.rule.radius is not None:
-            weights = list(population.trained.values())
-            scale = self.rule.radius / row_norm_sq(weights, self.rule.on_sphere).sqrt()
-            for weight, on in zip(weights, self.rule.on_sphere, strict=True):
-                if on:
-                    weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)))
+            scale = self.rule.radius / row_norm_sq(list(population.trained.values()), self.rule.on_sphere).sqrt()
+            scale_rows(population, self.rule.on_sphere, scale)
         return Population.from_tensors({name: t.to(self.device) for name, t in population.tensors().items()})
 
     def _build(self) -> nn.Module:
@@ -181,40 +184,6 @@ class Setting:
         segment = self.pack.segments[cohort.segments[0]]
         swa = self.pack.measure.swa.get(segment.phase.name)
         return swa_marks(segment, swa) if swa is not None and segment.phase_end else {}
-
-    def checks(self, cohort: Cohort) -> dict[int, list[int]]:
-        """At which steps which rows' schedules look whether the training loss is low enough.
-
-        Args:
-            cohort: one of `cohorts`.
-
-        Returns:
-            Schedule step to rows.
-        """
-        found: dict[int, list[int]] = {}
-        for row, segment in enumerate(self.segments(cohort)):
-            curve = segment.phase.curve
-            if curve.waits:
-                first = (cohort.start - segment.phase_start) // curve.check_every + 1
-                for step in range(segment.phase_start + first * curve.check_every, cohort.stop + 1, curve.check_every):
-                    found.setdefault(step, []).append(row)
-        return found
-
-    def trigger(self, cohort: Cohort, population: Population, rows: Sequence[int]) -> None:
-        """Compare some rows' mean training loss since the last look with what their schedules wait for.
-
-        Args:
-            cohort: one of `cohorts`.
-            population: its rows; `triggered` and `window` are updated.
-            rows: those whose look is due.
-        """
-        segments = self.segments(cohort)
-        for row in rows:
-            curve = segments[row].phase.curve
-            # a comparison with nan is False: a row that is not finite any more never triggers
-            assert curve.below is not None
-            population.triggered[row] |= population.window[row] / curve.check_every < curve.below
-            population.window[row] = 0.0
 
     def draws(self, segments: Sequence[Segment]) -> Tensor:
         """Which draw of the data each row learns.
@@ -306,7 +275,9 @@ class Setting:
         segments = self.segments(cohort)
         padded = self._padded(cohort, self._width(len(segments)))
         if segments[0].parent is None:
-            return self._fresh([segment.owner for segment in padded], self.transposed)
+            population = self._fresh([segment.owner for segment in padded], self.transposed)
+            scale_rows(population, self.rule.on_sphere, [segment.phase.kick for segment in padded])
+            return population
         places = [self._place[segment.parent] for segment in padded if segment.parent is not None]
         sources = sorted({index for index, _ in places})
         parents = [self._load_rows(index) for index in sources]
@@ -319,7 +290,27 @@ class Setting:
                 if segment.phase.fresh_optimizer:
                     for tensor in [*population.momenta.values(), *population.squares.values()]:
                         tensor[row] = 0.0
+        kicks = [segment.phase.kick if segment.start == segment.phase_start else 1.0 for segment in padded]
+        scale_rows(population, self.rule.on_sphere, kicks)
         return population
+
+    def trace_every(self, cohort: Cohort) -> int:
+        """Steps between two rows of norms and angles of a cohort's weights.
+
+        Args:
+            cohort: one of `cohorts`.
+
+        Returns:
+            0 where none are asked for.
+        """
+        return self.pack.measure.trace.get(self.pack.segments[cohort.segments[0]].phase.name, 0)
+
+    @property
+    def traced_groups(self) -> list[str]:
+        """What norms and angles are reported of: each measured tensor, then all of them together."""
+        names = sorted(name for name, parameter in self._module.named_parameters() if parameter.requires_grad)
+        own = [name for name, counts in zip(names, self.rule.measured, strict=True) if counts]
+        return [*own, "scale_invariant" if any(self.rule.on_sphere) else "trained"]
 
     def restored(self, tensors: dict[str, Tensor], executor: str) -> Population:
         """A saved population in the layout of this pack's executor.

@@ -10,8 +10,9 @@ from trainables.arena import Arena
 from trainables.checkpoint import save_checkpoint
 from trainables.evaluate import Evaluation, Yardstick, evaluate_loop, evaluate_stacked, reestimate_norms
 from trainables.population import to_module_layout
+from trainables.predict import predict
 from trainables.rows import ProbeRow
-from trainables.spec import Member, Recipe
+from trainables.spec import Labels, Member, Recipe
 from trainables.stacking import Stacked
 
 __all__ = ["Judge"]
@@ -104,6 +105,50 @@ class Judge:
                     for owner, value in zip(owners, values.tolist(), strict=True)
                 ]
         return rows
+
+    def labels(
+        self,
+        weights: Mapping[str, Tensor],
+        draws: Tensor,
+        owners: list[Member],
+        wanted: Labels,
+        *,
+        step: int,
+        attempt: int,
+    ) -> list[ProbeRow]:
+        """Rows of predicted classes, one for each network and sample.
+
+        Args:
+            weights: as in `evaluate`.
+            draws: as in `evaluate`.
+            owners: whose weights, N of them.
+            wanted: which samples.
+            step: schedule step of the weights.
+            attempt: of the pack.
+
+        Returns:
+            Rows for the table `probes`: the sample's number is the key, the class the value.
+        """
+        if not owners:
+            return []
+        x = self._arena.splits[wanted.split].x[:, : wanted.samples]
+        classes = predict(self._model, self._module, weights, x, draws, self._yardstick).tolist()
+        keys = [str(sample) for sample in range(x.shape[1])]
+        return [
+            ProbeRow(
+                member_id=owner.member_id,
+                attempt=attempt,
+                step=step,
+                probe="label",
+                split=wanted.split,
+                group="end",
+                key=key,
+                value=float(value),
+                n=1,
+            )
+            for owner, row in zip(owners, classes, strict=True)
+            for key, value in zip(keys, row, strict=True)
+        ]
 
     def keep(
         self,

@@ -17,6 +17,7 @@ from trainables.recipe import Group, Optimizer, Recipe, Scalar
 __all__ = [
     "Curve",
     "Group",
+    "Labels",
     "Measure",
     "Member",
     "Optimizer",
@@ -105,6 +106,21 @@ class Swa:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Labels:
+    """Which predictions are recorded, so that distributions of trained functions can be compared.
+
+    Attributes:
+        steps: schedule steps at which the predicted class of every sample is written to `probes`.
+        samples: how many, the first of the split.
+        split: of which split, `test` or `valid`.
+    """
+
+    steps: tuple[int, ...]
+    samples: int = 500
+    split: str = "test"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measure:
     """What is recorded while training; it changes no weight and no id.
 
@@ -115,6 +131,9 @@ class Measure:
         probes: names of the task's probe sets groups to evaluate at every member's end.
         norm_statistics: what batch-norm layers normalise with when measured: their `running` statistics, or those of
             the whole `training_set`, computed anew.
+        trace: steps between two rows of norms and angles of the weights, by phase name; phases that are not named have
+            none.
+        labels: predictions to record; None for none.
     """
 
     report_every: int
@@ -122,6 +141,8 @@ class Measure:
     swa: Mapping[str, Swa] = field(default_factory=dict)
     probes: tuple[str, ...] = ()
     norm_statistics: str = "running"
+    trace: Mapping[str, int] = field(default_factory=dict)
+    labels: Labels | None = None
 
     def __post_init__(self) -> None:
         if self.norm_statistics not in NORM_STATISTICS:

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 from trainables.groups import PLAIN, GroupRate, resolve_groups
 from trainables.spec import Optimizer, Recipe
 
-__all__ = ["Rule", "make_rule", "row_norm_sq", "update_rows"]
+__all__ = ["TRACED", "Rule", "make_rule", "row_norm_sq", "update_rows"]
+
+TRACED = ("grad_norm_sq", "unit_grad_norm_sq", "angle_sq", "effective_lr")
+"""What is summed over steps where a study follows norms and angles, for each tensor and for all together.
+
+The squared norm of the mini-batch gradient; the same at unit weight norm, G = ||g||^2 ||w||^2; the squared angle in
+radians between the weights before and after the step; and lr / ||w||^2 before the step.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ def update_rows(
     root: Tensor | None,
     weight_decay: Tensor,
     momentum: Tensor,
+    trace: Tensor | None = None,
 ) -> Tensor:
     """One step of every living row, in place.
 
@@ -128,6 +136,8 @@ def update_rows(
         root: Adam's bias corrections, `[K, 2]`: the first one, and the square root of the second; None for SGD.
         weight_decay: `[K]`.
         momentum: of SGD, `[K]`.
+        trace: sums of `TRACED`, `[K, len(TRACED), L + 1]` for the L measured tensors and all of them together; updated.
+            None where nobody asks.
 
     Returns:
         Rows that are alive after the step, `[K]`: those whose new weights are finite too.
@@ -156,10 +166,44 @@ def update_rows(
         moved = [m * _column(scale, m) if on else m for m, on in zip(moved, rule.on_sphere, strict=True)]
     others = [not on for on in rule.on_sphere]
     alive = finite & torch.isfinite(norm_sq) & torch.isfinite(row_norm_sq(moved, others))
+    if trace is not None:
+        trace.add_(torch.where(alive.view(-1, 1, 1), _traced(rule, weights, moved, gradients, lr, weight_decay), 0.0))
     for olds, news in ((weights, moved), (first, averages), (second, squares)):
         for old, new in zip(olds, news, strict=True):
             old.copy_(torch.where(_column(alive, old), new, old))
     return alive
+
+
+def _traced(
+    rule: Rule,
+    weights: Sequence[Tensor],
+    moved: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    lr: Tensor,
+    weight_decay: Tensor,
+) -> Tensor:
+    """`TRACED` of one step, `[K, len(TRACED), L + 1]`."""
+    norms, steps, products, slopes, rates = [], [], [], [], []
+    for index, (old, new, gradient) in enumerate(zip(weights, moved, gradients, strict=True)):
+        if rule.measured[index]:
+            step = new - old
+            norms.append(_row_sum(old.square()))
+            steps.append(_row_sum(step.square()))
+            products.append(_row_sum(step * old))
+            slopes.append(_row_sum(gradient.square()))
+            rates.append(_own(rule, index, lr, weight_decay)[0])
+    # the whole set comes last; its rate is the member's own
+    norm, moved_sq, along, slope = (torch.stack([*each, sum(each)], 1) for each in (norms, steps, products, slopes))  # type: ignore[list-item]
+    rate = torch.stack([*rates, lr], 1)
+    # What of the step is at right angles to the weights; the arc cosine of a cosine near 1 would lose half the digits.
+    across = (moved_sq - along.square() / norm).clamp_min(0.0).sqrt()
+    angle = torch.atan2(across, norm.sqrt() + along * norm.rsqrt())
+    return torch.stack([slope, slope * norm, angle.square(), rate / norm], 1)
+
+
+def _row_sum(tensor: Tensor) -> Tensor:
+    """Sum of each row, `[K]`."""
+    return tensor.reshape(len(tensor), -1).sum(1)
 
 
 def _own(rule: Rule, index: int, lr: Tensor, weight_decay: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,12 +79,14 @@ class Traits:
         activation_noise: some member adds noise before its activations.
         windowed: some member's learning rate waits for its training loss, which is then summed apart.
         autocast: compute in bfloat16; masters, statistics, loss and update stay in float32.
+        traced: norms and angles of the weights are summed at every step.
     """
 
     grad_noise: bool = False
     activation_noise: bool = False
     windowed: bool = False
     autocast: bool = False
+    traced: bool = False
 
 
 class Executor(Protocol):

@@ -230,6 +230,7 @@ class LoopExecutor:
             root=root,
             weight_decay=hyper.weight_decay,
             momentum=hyper.momentum,
+            trace=population.trace if self._traits.traced else None,
         )
         population.sums.add_(torch.where(alive, torch.stack([losses, wrong, norm_sq]), 0.0))
         if self._traits.windowed:

@@ -40,6 +40,7 @@ def _state(population: Population, start: int, stop: int) -> tuple[object, ...]:
         population.alive[start:stop],
         population.sums[:, start:stop],
         population.window[start:stop],
+        population.trace[start:stop],
     )
 
 
@@ -67,6 +68,7 @@ class _StackedStep:
         alive: Tensor,
         sums: Tensor,
         window: Tensor,
+        trace: Tensor,
         x: Tensor,
         y: Tensor,
         samples: Tensor,
@@ -108,6 +110,7 @@ class _StackedStep:
             root=root,
             weight_decay=weight_decay,
             momentum=momentum,
+            trace=trace if self.traits.traced else None,
         )
         sums.add_(torch.where(now_alive, torch.stack([losses, wrong, norm_sq]), 0.0))
         if self.traits.windowed:
