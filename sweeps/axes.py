@@ -4,21 +4,33 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, StrictBool, TypeAdapter, ValidationError
 
+from sweeps.courses import read_times
 from sweeps.fields import Count, NotNegative, Positive, Share
 from sweeps.schema import Builder, PhaseSpec
 from trainables.catalog import MODELS, TASKS, TORCHVISION, model_arguments, task_arguments
 from trainables.spec import Scalar, SpecError
 
-__all__ = ["OF_PHASES", "OF_RECIPES", "Target", "arguments", "checked", "targets"]
+__all__ = ["OF_COURSES", "OF_LAW", "OF_PHASES", "OF_RECIPES", "Target", "arguments", "checked", "targets"]
 
 OF_RECIPES = ("batch_size", "sphere_radius", "optimizer", "nesterov", "beta1", "beta2", "label_smoothing")
 """Quantities in `train` that must be equal in a pack."""
 OF_PHASES = ("lr", "weight_decay", "steps", "grad_noise", "activation_noise", "kick")
 """Quantities that each phase may have of its own."""
+OF_COURSES = ("decay_at", "decay_factor", "final_lr", "wd_decay", "schedule")
+"""How a phase is cut into pieces: times and factors of its decays, or the number of a random schedule."""
+OF_LAW = ("intrinsic_lr", "ratio")
+"""Together in place of the first phase's learning rate and of the weight decay: lr * weight_decay / (1 - momentum), and
+lr / weight_decay."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _times(value: Scalar) -> Scalar:
+    read_times(value)
+    return value
+
 
 _RULES: Mapping[str, TypeAdapter[Any]] = {
     "seed": TypeAdapter(Seed),
@@ -37,6 +49,13 @@ _RULES: Mapping[str, TypeAdapter[Any]] = {
     "grad_noise": TypeAdapter(NotNegative),
     "activation_noise": TypeAdapter(NotNegative),
     "kick": TypeAdapter(Positive),
+    "decay_at": TypeAdapter(Annotated[Scalar, AfterValidator(_times)]),
+    "decay_factor": TypeAdapter(Positive),
+    "final_lr": TypeAdapter(Positive),
+    "wd_decay": TypeAdapter(NotNegative),
+    "schedule": TypeAdapter(Seed),
+    "intrinsic_lr": TypeAdapter(Positive),
+    "ratio": TypeAdapter(Positive),
 }
 
 
@@ -45,7 +64,7 @@ class Target:
     """What an axis sets.
 
     Attributes:
-        section: `task`, `model`, `train`, `member` (the two seeds) or `phase`.
+        section: `task`, `model`, `train`, `member` (the two seeds), `phase`, `law` (`OF_LAW`) or `variant`.
         field: the quantity.
         phase: index of the phase; None where it holds for all.
     """
@@ -61,8 +80,13 @@ class Target:
 
     @property
     def makes_arms(self) -> bool:
-        """True where another value asks the study's question anew, rather than being part of its answer."""
-        return self.section != "member" and not self.is_rate and self.phase in (None, 0)
+        """True where another value asks a band study's question anew, rather than being part of its answer."""
+        return self.section not in ("member", "law") and not self.is_rate and self.phase in (None, 0)
+
+    @property
+    def makes_recipes(self) -> bool:
+        """True where another value is another network, task or optimiser, and not only another schedule."""
+        return self.section in ("task", "model", "variant") or self.field in OF_RECIPES
 
 
 def targets(
@@ -84,9 +108,11 @@ def targets(
     found |= {name: Target("train", name) for name in ("momentum", "weight_decay", *OF_RECIPES)}
     for index, phase in enumerate(phases):
         if phase:
-            found |= {f"{phase.name}_{field}": Target("phase", field, index) for field in OF_PHASES}
+            found |= {f"{phase.name}_{field}": Target("phase", field, index) for field in (*OF_PHASES, *OF_COURSES)}
     if len(phases) == 1:
-        found["lr"] = Target("phase", "lr", 0)
+        found |= {field: Target("phase", field, 0) for field in ("lr", *OF_COURSES)}
+    found |= {name: Target("law", name) for name in OF_LAW}
+    found["init_scale"] = Target("phase", "kick", 0)
     of_task, of_model = _names(task, "task"), _names(model, "model")
     found |= {name: Target("task", name) for name in of_task if name not in of_model}
     found |= {name: Target("model", name) for name in of_model if name not in of_task}

@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from sweeps.axes import OF_PHASES, checked
+from sweeps.axes import OF_COURSES, OF_LAW, OF_PHASES, Target, checked
+from sweeps.courses import NEVER
 from sweeps.draft import Draft
 from sweeps.faults import unknown
 from sweeps.schema import Builder
-from sweeps.training_checks import course_faults, optimizer_faults
+from sweeps.training_checks import course_faults, law_faults, optimizer_faults, piece_faults
 from trainables.catalog import MODELS, TASKS, faults_of_model, faults_of_task
 from trainables.spec import Scalar
 
@@ -91,15 +92,26 @@ def _literal_and_axis(draft: Draft) -> Iterator[str]:
         places |= {name: f"{section}.{name}" for name in (builder.args if builder else ())}
     places |= {name: f"train.{name}" for name in (draft.train.model_fields_set if draft.train else ())}
     for index, phase in enumerate(draft.phases):
-        for field in OF_PHASES:
-            if phase and getattr(phase, field) is not None:
+        for field in (*OF_PHASES, *OF_COURSES):
+            if phase and getattr(phase, field, None) is not None:
                 places[f"{phase.name}_{field}"] = f"phases.{index}.{field}"
-                places |= {"lr": f"phases.{index}.lr"} if field == "lr" and len(draft.phases) == 1 else {}
+                short = {"kick": "init_scale"} if index == 0 else {}
+                short |= {each: each for each in ("lr", *OF_COURSES)} if len(draft.phases) == 1 else {}
+                places |= {short[field]: f"phases.{index}.{field}"} if field in short else {}
     for name in draft.axes:
         if name in places:
             yield f"{name} must be set once, found both {places[name]} and axes.{name}; remove one"
-    if len(draft.phases) == 1 and draft.phases[0] and {"lr", f"{draft.phases[0].name}_lr"} <= set(draft.axes):
-        yield f"the learning rate must be set once, found both axes.lr and axes.{draft.phases[0].name}_lr; remove one"
+    meant: dict[Target, list[str]] = {}
+    for name in draft.axes:
+        if name in draft.targets:
+            meant.setdefault(draft.targets[name], []).append(name)
+    for target, names in meant.items():
+        if len(names) > 1:
+            found = " and ".join(f"axes.{name}" for name in names)
+            yield f"{_QUANTITIES.get(target.field, target.field)} must be set once, found both {found}; remove one"
+
+
+_QUANTITIES = {"lr": "the learning rate", "kick": "the scale of the initial weights"}
 
 
 def _phases(draft: Draft) -> Iterator[str]:
@@ -113,7 +125,8 @@ def _phases(draft: Draft) -> Iterator[str]:
                 if phase
                 else []
             )
-            if phase and getattr(phase, field) is None and not any(axis in draft.axes for axis in axes):
+            other = field == "lr" and phase and (phase.random or (index == 0 and set(OF_LAW) & set(draft.axes)))
+            if phase and getattr(phase, field) is None and not other and not any(axis in draft.axes for axis in axes):
                 ways = " or ".join(f"axes.{axis}" for axis in axes)
                 yield f"phase {phase.name!r} must have its {field}, found none; give phases.{index}.{field} or {ways}"
     if draft.train and draft.train.batch_size is None and "batch_size" not in draft.axes:
@@ -140,31 +153,51 @@ def _measure(draft: Draft) -> Iterator[str]:
                 f"weights {phase.swa.every} steps apart, which reach {reach} steps back in {min(steps):g}; "
                 "take a smaller window"
             )
-    for step in draft.measure.keep if draft.measure else ():
+    looks = [("keep", step) for step in draft.measure.keep] if draft.measure else []
+    looks += (
+        [("labels.steps", step) for step in draft.measure.labels.steps]
+        if draft.measure and draft.measure.labels
+        else []
+    )
+    for name, step in looks:
         if step > longest:
-            yield f"measure.keep must lie within the schedule of {longest:g} steps, found {step}; leave it out"
+            yield f"measure.{name} must lie within the schedule of {longest:g} steps, found {step}; leave it out"
 
 
 def _headline(draft: Draft) -> Iterator[str]:
-    """The headline names one arm."""
+    """The headline names one arm, and the control another one."""
     legal = draft.targets
-    arms = [name for name, axis in draft.axes.items() if name in legal and legal[name].makes_arms and axis]
-    own = [name for name in arms if not (form := draft.axes[name]) or not form.same_as]
+    band = draft.analysis is None or draft.analysis.kind == "band"
+    makes_arms = {name: target.makes_arms if band else target.makes_recipes for name, target in legal.items()}
     listed = {name: ", ".join(map(str, draft.points(name))) for name in draft.axes}
-    for name, value in draft.headline.items():
-        if name not in draft.axes or (name in legal and name not in arms and draft.axes[name]):
-            yield unknown("axis in headline", name, arms, hint="; axes of seeds and learning rates make no arms")
-        elif draft.points(name) and value not in draft.points(name):
-            yield f"headline.{name} must be a value of the axis, found {value!r}; give one of {listed[name]}"
+    values: dict[str, Sequence[Scalar]] = {name: draft.points(name) for name, axis in draft.axes.items() if axis}
+    listed |= {"variant": ", ".join(draft.variants)} if draft.variants else {}
+    values |= {"variant": draft.variants} if draft.variants else {}
+    arms = [name for name in values if name == "variant" or makes_arms.get(name)]
+    own = [name for name in arms if not (form := draft.axes.get(name)) or not form.same_as]
+    control = draft.analysis.control if draft.analysis else {}
+    for key, chosen in (("headline", draft.headline), ("analysis.control", control)):
+        for name, value in chosen.items():
+            unread = name in draft.axes and (draft.axes[name] is None or name not in legal)  # its fault is told already
+            if name not in arms and not unread:
+                yield unknown(f"axis in {key}", name, arms, hint="; axes of seeds and learning rates make no arms")
+            elif values.get(name) and value not in values[name]:
+                yield f"{key}.{name} must be a value of the axis, found {value!r}; give one of {listed[name]}"
     for name in own:
-        if len(draft.points(name)) > 1 and name not in draft.headline:
+        if len(values[name]) > 1 and name not in draft.headline:
             yield f"headline must say which value of {name} the answer is about, found none; give one of {listed[name]}"
 
 
 def _metric(draft: Draft) -> Iterator[str]:
     """The metric is one that this sweep measures."""
-    if draft.analysis is None or not draft.phases or not all(draft.phases):
+    if draft.analysis is None or draft.analysis.kind != "band" or not draft.phases or not all(draft.phases):
         return
+    pieces = [phase.name for phase in draft.phases if phase and (phase.random or _decays(draft, phase.name))]
+    if pieces:
+        yield (
+            f"analysis.kind band is about constant initial rates, found phase {pieces[0]!r} in pieces (decay_at or "
+            "random); set analysis.kind to decay or invariance"
+        )
     phases = [phase for phase in draft.phases if phase]
     windows = sorted(phases[0].swa.windows) if phases[0].swa else []
     legal = ["auto", "final", *(["swa"] if windows else []), *(f"swa@{window}" for window in windows)]
@@ -178,6 +211,11 @@ def _metric(draft: Draft) -> Iterator[str]:
         return  # named to three digits, as reports write it
     if metric not in legal:
         yield unknown("analysis.metric", metric, legal)
+
+
+def _decays(draft: Draft, name: str) -> bool:
+    index = next(place for place, phase in enumerate(draft.phases) if phase and phase.name == name)
+    return any(value not in (None, NEVER) for value in draft.phase_values(index, "decay_at"))
 
 
 def _batch(draft: Draft) -> Iterator[str]:
@@ -207,6 +245,8 @@ _CHECKS = (
     _literal_and_axis,
     _phases,
     course_faults,
+    piece_faults,
+    law_faults,
     optimizer_faults,
     _measure,
     _headline,

@@ -47,6 +47,8 @@ DRIVER_BYTES = 700e6
 """The process that watches, and Ray's own."""
 EPOCH_ROW_BYTES = 110
 PROBE_ROW_BYTES = 25
+TRACE_ROWS = 20
+"""Of each look at norms and angles: five facts of some four tensors. A guess that loads no network."""
 MLFLOW_METRIC_BYTES = 300
 MLFLOW_MEMBERS = 1000
 REPORT_BYTES = 8e6
@@ -59,7 +61,6 @@ class CostModel:
     Attributes:
         recipe: the recipe.
         sizes: its sizes.
-        report_every: steps between evaluations.
         averages: running averages of weights that a row may carry.
         gpu: True where packs train on GPUs.
         executor: as the sweep asks.
@@ -68,7 +69,6 @@ class CostModel:
 
     recipe: Recipe
     sizes: Sizes
-    report_every: int
     averages: int
     gpu: bool
     executor: str = "auto"
@@ -144,7 +144,7 @@ class CostModel:
         else:
             once = (LOOP_SECONDS if self.sizes.step is None else ORDINARY_SECONDS) * steps
         ends = sum(segment.ends for segment in pack.segments)
-        reports = steps / self.report_every
+        reports = steps / pack.measure.report_every
         samples = reports * self.sizes.reported + ends * (1 + self.averages) * self.sizes.evaluated
         if self.sizes.buffers:  # statistics of averages, and of all that is measured where the sweep asks for it
             anew = reports + ends if pack.measure.norm_statistics == "training_set" else 0.0
@@ -170,6 +170,11 @@ def disk_bytes(packs: Sequence[Pack], costs: Mapping[str, CostModel], kept_bytes
         every, sizes = pack.measure.report_every, costs[pack.recipe.recipe_id].sizes
         for segment in pack.segments:
             rows += math.ceil(segment.steps / every)
+            if trace_every := pack.measure.trace.get(segment.phase.name):
+                total += segment.steps / trace_every * TRACE_ROWS * PROBE_ROW_BYTES
+            if labels := pack.measure.labels:
+                looks = sum(segment.start < step <= segment.start + segment.steps for step in labels.steps)
+                total += looks * labels.samples * PROBE_ROW_BYTES
             if segment.ends:
                 swa = pack.measure.swa.get(segment.phase.name)
                 ends += 1

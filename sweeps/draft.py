@@ -15,6 +15,7 @@ class Draft:
     """A sweep file's parts; None for what could not be read (its fault is told already) or is not there.
 
     Attributes:
+        variants: names of the sweep's variants.
         whole: True when every part could be read.
     """
 
@@ -26,6 +27,7 @@ class Draft:
     measure: MeasureSpec | None
     headline: Mapping[str, Scalar]
     analysis: AnalysisSpec | None
+    variants: tuple[str, ...]
     whole: bool
 
     @property
@@ -39,14 +41,18 @@ class Draft:
         axis = self.axes.get(axis.same_as) if axis and axis.same_as else axis
         return axis.points if axis else ()
 
-    def phase_points(self, index: int, field: str) -> tuple[float, ...]:
-        """All values a phase's quantity takes, by its literal or its axis; empty where it has none, or no legal one."""
+    def phase_values(self, index: int, field: str) -> tuple[Scalar, ...]:
+        """All values a phase's quantity takes, by its literal or its axis; empty where it has none."""
         phase = self.phases[index]
-        literal = getattr(phase, field) if phase else None
+        literal = getattr(phase, field, None) if phase else None
+        names = [name for name, target in self.targets.items() if target == Target("phase", field, index)]
+        return (literal,) if literal is not None else tuple(point for name in names for point in self.points(name))
+
+    def phase_points(self, index: int, field: str) -> tuple[float, ...]:
+        """The same as numbers, relative ones worked out; empty where it has none, or no legal one."""
+        literal = getattr(self.phases[index], field, None)
         if isinstance(literal, RateOf):
             earlier = {other.name: place for place, other in enumerate(self.phases[:index]) if other}
-            base = self.phase_points(earlier[literal.of], "lr") if literal.of in earlier else ()
+            base = self.phase_points(earlier[literal.of], field) if literal.of in earlier else ()
             return tuple(point * literal.times for point in base)
-        names = [name for name, target in self.targets.items() if target == Target("phase", field, index)]
-        found = (literal,) if literal is not None else tuple(point for name in names for point in self.points(name))
-        return tuple(point for point in found if isinstance(point, int | float))
+        return tuple(point for point in self.phase_values(index, field) if isinstance(point, int | float))

@@ -15,6 +15,7 @@ __all__ = [
     "Part",
     "Positive",
     "Share",
+    "Times",
     "Value",
     "auto_or_count",
     "bytes_of",
@@ -50,6 +51,20 @@ def one_value(value: object) -> object:
     return value
 
 
+def joined(value: object) -> object:
+    """Several numbers, as the times of several decays are, as one text; anything else as it is.
+
+    Args:
+        value: what the sweep file says.
+
+    Returns:
+        For instance `"0.5, 0.75"`.
+    """
+    if isinstance(value, list | tuple) and value and all(isinstance(part, int | float) for part in value):
+        return ", ".join(map(str, value))
+    return value
+
+
 def bytes_of(text: str) -> int | None:
     """A size in words as a number.
 
@@ -82,6 +97,7 @@ def size_in_words(value: object) -> object:
 
 Number = BeforeValidator(_not_a_bool)
 Value = Annotated[Scalar, BeforeValidator(one_value)]
+Times = Annotated[Scalar, BeforeValidator(one_value), BeforeValidator(joined)]
 Count = Annotated[int, Number, Field(ge=1)]
 Positive = Annotated[float, Number, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Number, Field(ge=0, allow_inf_nan=False)]

@@ -123,9 +123,11 @@ def _member_columns(member: Member, pack_id: str) -> dict[str, Any]:
         columns[f"{phase.name}_lr"] = phase.lr
         columns[f"{phase.name}_steps"] = phase.steps
         columns[f"{phase.name}_weight_decay"] = phase.weight_decay
-        for noise, level in (("grad_noise", phase.grad_noise), ("activation_noise", phase.activation_noise)):
-            if level or f"{phase.name}_{noise}" in member.axes:
+        noises = (("grad_noise", phase.grad_noise, 0.0), ("activation_noise", phase.activation_noise, 0.0))
+        for noise, level, none in (*noises, ("kick", phase.kick, 1.0)):
+            if level != none or f"{phase.name}_{noise}" in member.axes:
                 columns[f"{phase.name}_{noise}"] = level
+    columns |= {name: value for name, value in member.axes.items() if name not in columns}
     columns["phases"] = json.dumps([asdict(phase) for phase in member.phases])
     return columns
 

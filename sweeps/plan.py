@@ -126,37 +126,38 @@ def _without_collection() -> Iterator[None]:
 
 def _plan(sweep: Sweep, resources: Resources) -> Plan:
     found = members(sweep)
-    trees: dict[str, list[Tree]] = {}
-    for tree in grow(found):
-        trees.setdefault(tree.recipe.recipe_id, []).append(tree)
+    groups = _groups(sweep, found)
     on_gpu = sweep.run.gpus_per_pack > 0
     lanes = max(1, math.floor(resources.gpus / sweep.run.gpus_per_pack) if on_gpu else resources.cores)
-    _check_averages(sweep, [tree for some in trees.values() for tree in some])
-    averages = max((len(phase.swa.windows) for phase in sweep.phases if phase.swa), default=0)
-    costs = {
-        recipe_id: CostModel(
+    costs: dict[str, CostModel] = {}
+    for group, some in groups.items():
+        part = sweep.parts[group.variant]
+        _check_averages(part, some)
+        # Variants of one recipe cost alike, but for their averages: the most that any takes.
+        averages = max((len(phase.swa.windows) for phase in part.phases if phase.swa), default=0)
+        earlier = costs.get(group.recipe_id)
+        costs[group.recipe_id] = CostModel(
             (recipe := some[0].recipe),
-            Sizes.of(recipe, sweep),
-            sweep.measure.report_every,
-            averages,
+            Sizes.of(recipe, part),
+            max(averages, earlier.averages if earlier else 0),
             on_gpu,
             sweep.run.executor,
             any(node.owner.momentum > 0 for tree in some for node in tree.nodes),
         )
-        for recipe_id, some in trees.items()
-    }
     memory = _memory_of_a_pack(sweep, resources, lanes)
-    room = {recipe_id: _room(sweep, cost, trees[recipe_id], memory) for recipe_id, cost in costs.items()}
-    counts = {recipe_id: math.ceil(len(some) / room[recipe_id]) for recipe_id, some in trees.items()}
+    room = {group: _room(sweep, costs[group.recipe_id], some, memory) for group, some in groups.items()}
+    counts = {group: math.ceil(len(some) / room[group]) for group, some in groups.items()}
     if sweep.run.members_per_pack == "auto":
-        _fill_lanes(counts, trees, lanes)
-    measure = sweep.measured()
+        _fill_lanes(counts, groups, lanes)
+    measures = {name: part.measured() for name, part in sweep.parts.items()}
     packs = [
-        pack for recipe_id, some in trees.items() for pack in _packs(some, counts[recipe_id], room[recipe_id], measure)
+        pack
+        for group, some in groups.items()
+        for pack in _packs(some, counts[group], room[group], measures[group.variant])
     ]
     weights = {recipe_id: cost.memory.weight_bytes for recipe_id, cost in costs.items()}
     kept = keep_within(packs, weights, sweep.run.checkpoint_bytes)
-    linked = {node.owner.member_id: node.owner for some in trees.values() for tree in some for node in tree.nodes}
+    linked = {node.owner.member_id: node.owner for some in groups.values() for tree in some for node in tree.nodes}
     return Plan(
         members=tuple(linked[member.member_id] for member in found),
         packs=kept.packs,
@@ -174,6 +175,23 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
         resources=resources,
         notes=(*_notes(sweep, resources.gpus, costs), *([kept.note] if kept.note else [])),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Members that may share packs: of one variant, because that says what is measured, and of one recipe."""
+
+    variant: str
+    recipe_id: str
+
+
+def _groups(sweep: Sweep, found: Sequence[Member]) -> dict[_Group, list[Tree]]:
+    """The trees of each group."""
+    groups: dict[_Group, list[Tree]] = {}
+    for name in sweep.parts:
+        for tree in grow(member for member in found if not name or member.axes["variant"] == name):
+            groups.setdefault(_Group(name, tree.recipe.recipe_id), []).append(tree)
+    return groups
 
 
 def _check_averages(sweep: Sweep, trees: Sequence[Tree]) -> None:
@@ -215,14 +233,14 @@ def _room(sweep: Sweep, cost: CostModel, trees: Sequence[Tree], memory: float) -
     return cost.memory.room(memory, most, draws / len(trees))
 
 
-def _fill_lanes(counts: dict[str, int], trees: dict[str, list[Tree]], lanes: int) -> None:
+def _fill_lanes(counts: dict[_Group, int], groups: Mapping[_Group, list[Tree]], lanes: int) -> None:
     """Raise the numbers of packs, those of the longest packs first, until no core or GPU is idle in the last round."""
-    work = {recipe_id: sum(tree.member_steps for tree in some) for recipe_id, some in trees.items()}
+    work = {group: sum(tree.member_steps for tree in some) for group, some in groups.items()}
     while sum(counts.values()) % lanes:
-        growing = [recipe_id for recipe_id, some in trees.items() if counts[recipe_id] < len(some)]
+        growing = [group for group, some in groups.items() if counts[group] < len(some)]
         if not growing:
             return
-        counts[max(growing, key=lambda recipe_id: work[recipe_id] / counts[recipe_id])] += 1
+        counts[max(growing, key=lambda group: work[group] / counts[group])] += 1
 
 
 def _packs(trees: Sequence[Tree], count: int, room: int, measure: Measure) -> Iterator[Pack]:

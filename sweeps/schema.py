@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from sweeps.courses import names_of_pieces, read_times
 from sweeps.fields import (
     Count,
     Fraction,
@@ -21,13 +23,14 @@ from sweeps.fields import (
     Number,
     Part,
     Positive,
+    Times,
     Value,
     auto_or_count,
     bytes_of,
     size_in_words,
 )
 from sweeps.training import CurveSpec, GroupSpec, PhaseSpec, RateOf, Train
-from trainables.spec import Measure, Scalar, Swa
+from trainables.spec import Labels, Measure, Scalar, Swa
 
 __all__ = [
     "AnalysisSpec",
@@ -102,7 +105,7 @@ class LogGrid(Refinement):
 class Axis(Part):
     """What one quantity runs through: exactly one of the four forms."""
 
-    values: tuple[Value, ...] | None = None
+    values: tuple[Times, ...] | None = None
     range: Annotated[int, Number] | None = None
     log_grid: LogGrid | None = None
     same_as: str | None = None
@@ -135,6 +138,14 @@ class Axis(Part):
         return tuple(self.log_grid.values()) if self.log_grid else self.values or ()
 
 
+class LabelsSpec(Part):
+    """Predicted classes of the first samples of a split, recorded at some steps."""
+
+    steps: Annotated[tuple[Count, ...], Field(min_length=1)]
+    samples: Count = 500
+    split: Literal["test", "valid"] = "test"
+
+
 class MeasureSpec(Part):
     """What is recorded while training; it changes no weight."""
 
@@ -142,16 +153,35 @@ class MeasureSpec(Part):
     keep: tuple[Count, ...] = ()
     probes: tuple[str, ...] = ()
     norm_statistics: Literal["running", "training_set"] = "running"
+    trace_every: Count | None = None
+    labels: LabelsSpec | None = None
+
+
+class Margins(Part):
+    """Differences that count as none: the loss, effective learning rate and angle relative, the error in fractions."""
+
+    loss: Fraction = 0.05
+    error: Fraction = 0.01
+    effective_lr: Fraction = 0.05
+    angle: Fraction = 0.03
 
 
 class AnalysisSpec(Part):
-    """What is asked of the results: the band of initial learning rates within `margin` of the best."""
+    """What is asked of the results.
 
-    kind: Literal["band"] = "band"
+    `band`: the initial learning rates within `margin` of the best. `invariance`: whether learning rate and weight decay
+    act only through their product, within `margins`, and differently in the `control`. `decay`: what each decay does,
+    and when it should come. `tail` is the share of a phase, at its end, over which an equilibrium is averaged.
+    """
+
+    kind: Literal["band", "invariance", "decay"] = "band"
     metric: str = "auto"
     margin: Fraction = 0.01
     confidence: Annotated[float, Number, Field(ge=0.5, lt=1)] = 0.95
     converged_loss: Positive = 0.01
+    tail: Fraction = 0.3
+    margins: Margins = Margins()
+    control: dict[str, Value] = Field(default={})
 
 
 class RunSpec(Part):
@@ -185,6 +215,15 @@ class Sweep(Part):
     headline: dict[str, Value] = Field(default={})
     analysis: AnalysisSpec = AnalysisSpec()
     run: RunSpec = RunSpec()
+    variants: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], dict[str, Any]] = Field(default={})
+
+    @cached_property
+    def parts(self) -> Mapping[str, "Sweep"]:
+        """The sweeps it is made of, by variant; itself under no name where it has no variants."""
+        if not self.variants:
+            return {"": self}
+        whole = {"run": self.run, "name": self.name}
+        return {name: Sweep.model_validate({**content, **whole}) for name, content in self.variants.items()}
 
     def points(self, axis: str) -> tuple[Scalar, ...]:
         """Values of an axis, those of another one where it says `same_as`.
@@ -200,7 +239,29 @@ class Sweep(Part):
     def measured(self) -> Measure:
         """What trainables are told to record."""
         swa = {phase.name: Swa(**phase.swa.model_dump()) for phase in self.phases if phase.swa}
-        return Measure(swa=swa, **self.measure.model_dump())
+        trace = {
+            name: every
+            for phase in self.phases
+            if (every := phase.trace_every or self.measure.trace_every)
+            for name in names_of_pieces(phase.name, self._most_pieces(phase))
+        }
+        labels = Labels(**self.measure.labels.model_dump()) if self.measure.labels else None
+        return Measure(
+            report_every=self.measure.report_every,
+            keep=self.measure.keep,
+            swa=swa,
+            probes=self.measure.probes,
+            norm_statistics=self.measure.norm_statistics,
+            trace=trace,
+            labels=labels,
+        )
+
+    def _most_pieces(self, phase: PhaseSpec) -> int:
+        """Of how many constant pieces a phase may consist."""
+        own = [f"{phase.name}_decay_at", *(["decay_at"] if len(self.phases) == 1 else [])]
+        times = [phase.decay_at, *(point for name in own if name in self.axes for point in self.points(name))]
+        decays = max(len(read_times(value)) for value in times)
+        return max(decays + 1, phase.random.pieces if phase.random else 1)
 
     @model_serializer(mode="wrap")
     def _without_what_axes_say(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -138,8 +138,8 @@ def override(mapping: Mapping[str, Any], changes: Sequence[str]) -> tuple[dict[s
 
 def _set(mapping: dict[str, Any], keys: list[str], value: Any) -> str | None:
     """Set one value in place; the fault, if it cannot be set."""
-    if keys[0] == "axes" and len(keys) == 3 and keys[2] in _AXIS_FORMS:
-        keys, value = keys[:2], {keys[2]: value}  # an axis has one form: the new one takes the old one's place
+    if keys[-3:-2] == ["axes"] and keys[-1] in _AXIS_FORMS:
+        keys, value = keys[:-1], {keys[-1]: value}  # an axis has one form: the new one takes the old one's place
     here: Any = mapping
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1

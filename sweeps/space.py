@@ -1,12 +1,14 @@
 """From a sweep's axes to its members: one for every phase's end and every combination of the axes that phase knows."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from sweeps.axes import OF_PHASES, OF_RECIPES, Target, arguments, checked, targets
-from sweeps.schema import RateOf, Sweep
+from sweeps.axes import OF_COURSES, OF_LAW, OF_PHASES, OF_RECIPES, Target, arguments, checked, targets
+from sweeps.courses import decay_steps, decayed, names_of_pieces, random_pieces
+from sweeps.schema import PhaseSpec, RateOf, Sweep
 from trainables.spec import Member, Optimizer, Phase, Recipe, SpecError
 
 __all__ = ["members"]
@@ -16,6 +18,9 @@ Point = Mapping[str, Any]
 
 _Made = TypeVar("_Made")
 
+DECAY_FACTOR = 0.1
+"""Of the learning rate at each decay, where a sweep file says nothing: the usual one."""
+
 
 def members(sweep: Sweep) -> list[Member]:
     """Every member of a sweep.
@@ -24,14 +29,15 @@ def members(sweep: Sweep) -> list[Member]:
         sweep: a checked sweep.
 
     Returns:
-        Members without parents (the planner finds those), by phase; within a phase, axes of the recipe run slowest,
-        then those of the schedule, then momentum and seeds, each in the file's order.
+        Members without parents (the planner finds those), by variant and phase; within a phase, axes of the recipe run
+        slowest, then those of the schedule, then momentum and seeds, each in the file's order.
 
     Raises:
         SpecError: two combinations of the axes make the same member.
     """
-    places = targets(sweep.phases, sweep.task, sweep.model, sweep.axes)
-    found = [member for last in range(len(sweep.phases)) for member in _ending_with(last, sweep, places)]
+    found = [
+        member for name, part in sweep.parts.items() for member in _of_part(part, {"variant": name} if name else {})
+    ]
     first: dict[str, Member] = {}
     for member in found:
         twin = first.setdefault(member.member_id, member)
@@ -45,16 +51,23 @@ def members(sweep: Sweep) -> list[Member]:
     return found
 
 
-def _ending_with(last: int, sweep: Sweep, places: Mapping[str, Target]) -> Iterator[Member]:
+def _of_part(sweep: Sweep, variant: Point) -> Iterator[Member]:
+    """Members of a sweep without variants."""
+    places = targets(sweep.phases, sweep.task, sweep.model, sweep.axes)
+    for last in range(len(sweep.phases)):
+        yield from _ending_with(last, sweep, places, variant)
+
+
+def _ending_with(last: int, sweep: Sweep, places: Mapping[str, Target], variant: Point) -> Iterator[Member]:
     """Members whose schedule ends with phase number `last`."""
     known = [name for name in sweep.axes if (places[name].phase or 0) <= last]
     copies = {name: source for name in known if (source := sweep.axes[name].same_as)}
     free = [name for name in sweep.axes if name in copies.values() or (name in known and name not in copies)]
     free.sort(key=lambda name: _pace(places[name]))
     recipe = _once([name for name in known if _pace(places[name]) == 0], lambda point: _recipe(sweep, places, point))
-    schedule = _once(
-        [name for name in known if _pace(places[name]) == 1], lambda point: _schedule(sweep, places, point, last)
-    )
+    by_schedule = [name for name in known if _pace(places[name]) == 1]
+    by_schedule += ["momentum"] if "momentum" in known and any(name in OF_LAW for name in known) else []
+    schedule = _once(by_schedule, lambda point: _schedule(sweep, places, point, last))
     for values in itertools.product(*(_points(sweep, name, places[name]) for name in free)):
         point: dict[str, Any] = dict(zip(free, values, strict=True))
         for name, source in copies.items():
@@ -67,7 +80,7 @@ def _ending_with(last: int, sweep: Sweep, places: Mapping[str, Target]) -> Itera
             data_seed=point.get("data_seed", 0),
             momentum=momentum if not shared.optimizer.adapts else 0.0,  # Adam's is beta1
             phases=schedule(point),
-            axes=point,
+            axes={**variant, **point},
         )
 
 
@@ -75,7 +88,7 @@ def _pace(place: Target) -> int:
     """0 for what makes recipes, 1 for what makes schedules, 2 for what else tells members apart."""
     if place.section in ("task", "model") or place.field in OF_RECIPES:
         return 0
-    return 1 if place.section == "phase" or place.field == "weight_decay" else 2
+    return 1 if place.section in ("phase", "law") or place.field == "weight_decay" else 2
 
 
 def _points(sweep: Sweep, name: str, place: Target) -> list[Any]:
@@ -117,14 +130,57 @@ def _recipe(sweep: Sweep, places: Mapping[str, Target], point: Point) -> Recipe:
 
 def _schedule(sweep: Sweep, places: Mapping[str, Target], point: Point, last: int) -> tuple[Phase, ...]:
     """Phases up to `last`; a phase's own axis or literal counts before what holds for all phases."""
-    decay = point.get("weight_decay", sweep.train.weight_decay)
+    decay, law = point.get("weight_decay", sweep.train.weight_decay), {}
+    if "intrinsic_lr" in point:
+        momentum = point.get("momentum", sweep.train.momentum) if sweep.train.optimizer == "sgd" else 0.0
+        law["lr"], decay = _from_law(point["intrinsic_lr"], point["ratio"], momentum)
     phases: list[Phase] = []
-    for index, phase in enumerate(sweep.phases[: last + 1]):
-        literal = {field: getattr(phase, field) for field in OF_PHASES}
+    for index, spec in enumerate(sweep.phases[: last + 1]):
+        literal = {field: getattr(spec, field, None) for field in (*OF_PHASES, *OF_COURSES)}
         values = {"weight_decay": decay} | {field: value for field, value in literal.items() if value is not None}
+        values |= law if index == 0 else {}
         values |= {places[name].field: value for name, value in point.items() if places[name].phase == index}
-        if isinstance(relative := values["lr"], RateOf):
-            (base,) = (earlier.lr for earlier in phases if earlier.name == relative.of)
-            values["lr"] = base * relative.times
-        phases.append(Phase(name=phase.name, curve=phase.curve.curve, fresh_optimizer=phase.fresh_optimizer, **values))
+        for field in ("lr", "weight_decay"):
+            if isinstance(relative := values.get(field), RateOf):
+                (base,) = (getattr(earlier, field) for earlier in phases if earlier.name == relative.of)
+                values[field] = base * relative.times
+        course = {field: values.pop(field) for field in OF_COURSES if field in values}
+        phases += _pieces(spec, values, course)
     return tuple(phases)
+
+
+def _from_law(intrinsic_lr: float, ratio: float, momentum: float) -> tuple[float, float]:
+    """Learning rate and weight decay with lr * weight_decay / (1 - momentum) and lr / weight_decay given."""
+    product = intrinsic_lr * (1 - momentum)
+    return math.sqrt(product * ratio), math.sqrt(product / ratio)
+
+
+def _pieces(spec: PhaseSpec, values: Mapping[str, Any], course: Mapping[str, Any]) -> Iterator[Phase]:
+    """The constant phases that a phase of the sweep file consists of; what happens once happens at the first."""
+    if spec.random:
+        ranges = (spec.random.lr, spec.random.weight_decay)
+        pieces = list(random_pieces(values["steps"], spec.random.pieces, *ranges, draw=course.get("schedule", 0)))
+    else:
+        pieces = list(
+            decayed(
+                values["steps"],
+                values["lr"],
+                values["weight_decay"],
+                at=decay_steps(course.get("decay_at"), values["steps"]),
+                factor=course.get("decay_factor", DECAY_FACTOR),
+                final_lr=course.get("final_lr"),
+                wd=course.get("wd_decay", 1.0),
+            )
+        )
+    noises = {field: values[field] for field in ("grad_noise", "activation_noise") if field in values}
+    for number, (name, piece) in enumerate(zip(names_of_pieces(spec.name, len(pieces)), pieces, strict=True)):
+        once = {"kick": values.get("kick", 1.0), "fresh_optimizer": spec.fresh_optimizer} if number == 0 else {}
+        yield Phase(
+            name=name,
+            steps=piece.steps,
+            lr=piece.lr,
+            weight_decay=piece.weight_decay,
+            curve=spec.curve.curve,
+            **noises,
+            **once,
+        )

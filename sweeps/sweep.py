@@ -11,6 +11,7 @@ from sweeps.draft import Draft
 from sweeps.faults import sentences
 from sweeps.schema import AnalysisSpec, Axis, Builder, LogGrid, MeasureSpec, PhaseSpec, Sweep, Train
 from sweeps.source import override, preset_names, read_source
+from sweeps.variants import merged, own_content
 from trainables.spec import SpecError
 
 __all__ = ["Axis", "LogGrid", "PhaseSpec", "Sweep", "load_sweep", "preset_names", "sweep_from_mapping"]
@@ -55,9 +56,11 @@ def sweep_from_mapping(mapping: Mapping[str, Any], *, faults: Sequence[str] = ()
         sweep = None
         found += sentences(error, Sweep)
     found += faults_of(_draft(mapping, whole=sweep is not None))
+    resolved, of_variants = _variants(mapping, found)
+    found += of_variants
     if sweep is None or found:
         raise SpecError(found)
-    filled = {
+    filled: dict[str, Any] = {
         kind: Builder(
             name=builder.name,
             **{name: value for name, value in arguments(builder, kind, {}).items() if name not in sweep.axes},
@@ -65,12 +68,35 @@ def sweep_from_mapping(mapping: Mapping[str, Any], *, faults: Sequence[str] = ()
         for kind, builder in (("task", sweep.task), ("model", sweep.model))
         if builder
     }
-    return sweep.model_copy(update=filled)
+    return sweep.model_copy(update={**filled, "variants": resolved})
+
+
+def _variants(mapping: Mapping[str, Any], known: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Each variant as a whole sweep file of its own, and what is wrong with them beyond what is known already."""
+    variants = mapping.get("variants")
+    if not isinstance(variants, Mapping):
+        return {}, []
+    base, resolved, faults = own_content(mapping), {}, []
+    for name, change in variants.items():
+        if not isinstance(change or {}, Mapping):
+            continue  # told already
+        if reserved := [key for key in ("variants", "name", "run") if key in (change or {})]:
+            faults.append(
+                f"variants.{name}: {', '.join(reserved)} belong to the whole sweep, found in a variant; remove"
+            )
+            continue
+        try:
+            part = sweep_from_mapping(merged(base, change or {}))
+        except SpecError as error:
+            faults += [f"variants.{name}: {fault}" for fault in error.faults if fault not in known]
+        else:
+            resolved[str(name)] = part.model_dump(mode="json", exclude={"variants", "run"})
+    return resolved, faults
 
 
 def _draft(mapping: Mapping[str, Any], *, whole: bool) -> Draft:
     """The parts that can be read by themselves: faults between them are told along with faults in the others."""
-    phases, axes, headline = (mapping.get(key) for key in ("phases", "axes", "headline"))
+    phases, axes, headline, variants = (mapping.get(key) for key in ("phases", "axes", "headline", "variants"))
     answers = headline if isinstance(headline, Mapping) else {}
     return Draft(
         task=_part(Builder, mapping.get("task")),
@@ -81,6 +107,7 @@ def _draft(mapping: Mapping[str, Any], *, whole: bool) -> Draft:
         measure=_part(MeasureSpec, mapping.get("measure")),
         headline={k: v for k, v in answers.items() if isinstance(v, str | int | float)},
         analysis=_part(AnalysisSpec, mapping.get("analysis", {})),
+        variants=tuple(map(str, variants)) if isinstance(variants, Mapping) else (),
         whole=whole,
     )
 

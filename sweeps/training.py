@@ -5,10 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from sweeps.fields import Count, NotNegative, Number, Part, Positive, Share
+from sweeps.courses import read_times
+from sweeps.fields import Count, NotNegative, Number, Part, Positive, Share, Times
 from trainables.spec import Curve, Group
 
-__all__ = ["CurveSpec", "GroupSpec", "PhaseSpec", "RateOf", "SwaSpec", "Train"]
+__all__ = ["CurveSpec", "GroupSpec", "PhaseSpec", "RandomSpec", "RateOf", "SwaSpec", "Train"]
 
 
 class GroupSpec(Part):
@@ -56,7 +57,7 @@ class SwaSpec(Part):
 
 
 class RateOf(Part):
-    """A learning rate relative to an earlier phase's, as in a step decay."""
+    """A learning rate or weight decay relative to an earlier phase's, as in a step decay."""
 
     of: str
     times: Positive
@@ -67,6 +68,9 @@ def _form_of_rate(value: object) -> str:
 
 
 Rate = Annotated[Annotated[Positive, Tag("[number]")] | Annotated[RateOf, Tag("[of]")], Discriminator(_form_of_rate)]
+Decay = Annotated[
+    Annotated[NotNegative, Tag("[number]")] | Annotated[RateOf, Tag("[of]")], Discriminator(_form_of_rate)
+]
 
 
 class CurveSpec(Part):
@@ -87,21 +91,49 @@ class CurveSpec(Part):
         return Curve(**self.model_dump())
 
 
+class RandomSpec(Part):
+    """A random schedule in place of constant values: pieces of random length, rates drawn evenly in their logarithm."""
+
+    pieces: Count = 4
+    lr: tuple[Positive, Positive]
+    weight_decay: tuple[Positive, Positive]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        for name in ("lr", "weight_decay"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} must be a low and a high end, found {low:g} and {high:g}; exchange them")
+        return self
+
+
 class PhaseSpec(Part):
     """A stretch of training; what it leaves out is an axis, or `train` says it, or it is not there."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     steps: Count | None = None
     lr: Rate | None = None
-    weight_decay: NotNegative | None = None
+    weight_decay: Decay | None = None
+    decay_at: Times = None
+    decay_factor: Positive | None = None
+    final_lr: Positive | None = None
+    wd_decay: NotNegative | None = None
+    random: RandomSpec | None = None
     curve: CurveSpec = CurveSpec()
     grad_noise: NotNegative | None = None
     activation_noise: NotNegative | None = None
     fresh_optimizer: bool = False
     kick: Positive | None = None
     swa: SwaSpec | None = None
+    trace_every: Count | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         assert self.curve.curve  # raises what is wrong
+        try:
+            times = read_times(self.decay_at)
+        except ValueError as rule:
+            raise ValueError(f"decay_at {rule}, found {self.decay_at!r}") from None
+        if self.random and times:
+            raise ValueError("a phase is random or decays, found both random and decay_at; remove one")
         return self

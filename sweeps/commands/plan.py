@@ -78,4 +78,5 @@ def _by_phase(sweep: "Sweep", made: "Plan") -> str:
     from collections import Counter
 
     found = Counter(member.phases[-1].name for member in made.members)
-    return " + ".join(f"{found[phase.name]:,} {phase.name}" for phase in sweep.phases)
+    names = dict.fromkeys(phase.name for part in sweep.parts.values() for phase in part.phases)
+    return " + ".join(f"{found[name]:,} {name}" for name in names if found[name])
