@@ -64,7 +64,12 @@ def sentences(error: ValidationError, root: type[BaseModel], prefix: tuple[int |
     Returns:
         One sentence for each finding.
     """
-    return [line for found in error.errors(include_url=False) for line in _sentences(dict(found), root, prefix)]
+    found = [dict(each) for each in error.errors(include_url=False)]
+    # A list whose only item is faulty counts as empty: the item's own fault says it all.
+    short = [each["loc"] for each in found if each["type"] == "too_short"]
+    empty = [loc for loc in short if not any(each["loc"][: len(loc)] == loc != each["loc"] for each in found)]
+    kept = [each for each in found if each["type"] != "too_short" or each["loc"] in empty]
+    return [line for each in kept for line in _sentences(each, root, prefix)]
 
 
 def _sentences(found: dict[str, Any], root: type[BaseModel], prefix: tuple[int | str, ...]) -> list[str]:

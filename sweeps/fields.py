@@ -20,6 +20,7 @@ __all__ = [
     "auto_or_count",
     "bytes_of",
     "size_in_words",
+    "whole_or_two",
 ]
 
 
@@ -48,6 +49,21 @@ def one_value(value: object) -> object:
     """One rule in place of the parts of a union."""
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError(f"must be one number, word, true, false or null, found {value!r}")
+    return value
+
+
+def whole_or_two(value: object) -> object:
+    """Check a number of values, or a first one and one past the last, by one rule.
+
+    Args:
+        value: what the sweep file says.
+
+    Returns:
+        The same.
+    """
+    ends = value if isinstance(value, list | tuple) else [value]
+    if len(ends) not in (1, 2) or not all(isinstance(end, int) and not isinstance(end, bool) for end in ends):
+        raise ValueError(f"must be a whole number, or two of them (the first, and one past the last); found {value!r}")
     return value
 
 

@@ -136,7 +136,7 @@ def read_source(folder: RunFolder, limit: int) -> Source:
     shown = _choose(members, limit)
     ids = [row["member_id"] for row in shown]
     epochs = _latest(folder.epochs, ids, ("member_id", "step"))
-    probes = _latest(folder.probes, ids, ("member_id", "step", "probe", "split", "group", "key"))
+    probes = _latest(folder.probes, ids, ("member_id", "step", "probe", "split", "group", "key"), {"probe": "final"})
     names = _varied(members, sweep)
     children = tuple(
         _child(row, epochs[row["member_id"]], probes[row["member_id"]], names, sweep_id, start) for row in shown
@@ -160,8 +160,13 @@ def _choose(members: Sequence[Row], limit: int) -> Sequence[Row]:
     return ranked[:limit]
 
 
-def _latest(folder: Path, ids: Sequence[str], key: Sequence[str]) -> dict[str, list[Row]]:
-    """Rows by member, in order of their keys; of equal keys the one of the highest attempt."""
+def _latest(
+    folder: Path, ids: Sequence[str], key: Sequence[str], wanted: Mapping[str, str] | None = None
+) -> dict[str, list[Row]]:
+    """Rows by member, in order of their keys; of equal keys the one of the highest attempt.
+
+    Only rows with the `wanted` values are read: traces and predictions can be millions, and the view shows none.
+    """
     import pyarrow as pa
     import pyarrow.dataset as ds
     import pyarrow.parquet as pq
@@ -172,7 +177,10 @@ def _latest(folder: Path, ids: Sequence[str], key: Sequence[str]) -> dict[str, l
         return by_member
     # A part written by another release may lack a column: the schema must not be the first file's.
     schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
-    table = ds.dataset(parts, schema=schema).to_table(filter=ds.field("member_id").isin(ids))
+    chosen = ds.field("member_id").isin(ids)
+    for name, value in (wanted or {}).items():
+        chosen &= ds.field(name) == value
+    table = ds.dataset(parts, schema=schema).to_table(filter=chosen)
     ordered = table.sort_by([*((name, "ascending") for name in key), ("attempt", "ascending")])
     kept = {tuple(row[name] for name in key): row for row in ordered.to_pylist()}
     for row in kept.values():

@@ -28,6 +28,7 @@ from sweeps.fields import (
     auto_or_count,
     bytes_of,
     size_in_words,
+    whole_or_two,
 )
 from sweeps.training import CurveSpec, GroupSpec, PhaseSpec, RateOf, Train
 from trainables.spec import Labels, Measure, Scalar, Swa
@@ -106,7 +107,7 @@ class Axis(Part):
     """What one quantity runs through: exactly one of the four forms."""
 
     values: tuple[Times, ...] | None = None
-    range: Annotated[int, Number] | None = None
+    range: Annotated[int | tuple[int, int], BeforeValidator(whole_or_two)] | None = None
     log_grid: LogGrid | None = None
     same_as: str | None = None
 
@@ -117,8 +118,9 @@ class Axis(Part):
             raise ValueError(
                 f"must have exactly one of values, range, log_grid, same_as; found {', '.join(given) or 'none'}"
             )
-        if self.range is not None and self.range < 1:
-            raise ValueError(f"range must be at least 1, found {self.range}: an empty grid; give the number of values")
+        if self.range is not None and not self.points:
+            found = self.range if isinstance(self.range, int) else list(self.range)
+            raise ValueError(f"range must be at least 1, found {found}: an empty grid; give the number of values")
         if self.values == ():
             raise ValueError("values must hold at least one value, found an empty grid; list the values")
         repeated = [repr(value) for value, count in Counter(self.values or ()).items() if count > 1]
@@ -134,7 +136,7 @@ class Axis(Part):
     def points(self) -> tuple[Scalar, ...]:
         """The values, in order; empty for `same_as`."""
         if self.range is not None:
-            return tuple(range(self.range))
+            return tuple(range(self.range) if isinstance(self.range, int) else range(*self.range))
         return tuple(self.log_grid.values()) if self.log_grid else self.values or ()
 
 

@@ -86,11 +86,11 @@ def _variants(mapping: Mapping[str, Any], known: Sequence[str]) -> tuple[dict[st
             )
             continue
         try:
-            part = sweep_from_mapping(merged(base, change or {}))
+            part = sweep_from_mapping(merged({**base, "name": mapping.get("name")}, change or {}))
         except SpecError as error:
             faults += [f"variants.{name}: {fault}" for fault in error.faults if fault not in known]
         else:
-            resolved[str(name)] = part.model_dump(mode="json", exclude={"variants", "run"})
+            resolved[str(name)] = part.model_dump(mode="json", exclude={"variants", "run", "name"})
     return resolved, faults
 
 

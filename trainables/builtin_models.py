@@ -57,6 +57,12 @@ _MODELS = (
         },
     ),
     Builtin(
+        name="convnet_plain",
+        target="trainables.models.convnet:convnet_plain",
+        summary="the same ConvNet without norms, which is not scale-invariant: a negative control",
+        parameters={"width": _count(32, high=4096), "head_norm": HEAD_NORM, "head_bias": _switch(True)},
+    ),
+    Builtin(
         name="resnet18_si",
         target="trainables.models.resnet:resnet18_si",
         summary="scale-invariant pre-activation ResNet-18: affine-free BatchNorm everywhere, frozen head",

@@ -1,12 +1,13 @@
-"""The small scale-invariant convolutional network."""
+"""The small scale-invariant convolutional network, and the same without norms."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from torch import nn
 
 from trainables.models.layers import GlobalMaxPool, frozen_head, image_shape
 
-__all__ = ["convnet_si"]
+__all__ = ["convnet_plain", "convnet_si"]
 
 POOLED = (2, 3, 4)  # convolutions followed by a 2x2 max pool
 
@@ -32,11 +33,59 @@ def convnet_si(
     Returns:
         A module with torch's default initial weights: their norm is 12.6 at width 32.
     """
-    channels, _, _ = image_shape("convnet_si", shape, smallest=8)
+    return _convnet(
+        "convnet_si",
+        shape,
+        outputs,
+        width=width,
+        head_norm=head_norm,
+        head_bias=head_bias,
+        norm=lambda channels: nn.BatchNorm2d(channels, eps=norm_eps, affine=False),
+    )
+
+
+def convnet_plain(
+    shape: tuple[int, ...], outputs: int, *, width: int, head_norm: float, head_bias: bool
+) -> nn.Sequential:
+    """The same network without norms: what scale invariance is compared with.
+
+    Args:
+        shape: of one image, `(C, H, W)`, sides of 8 or more.
+        outputs: logits.
+        width: channels of the first convolution.
+        head_norm: Frobenius norm of the frozen last layer's weight.
+        head_bias: give the last layer a bias, frozen at its random start.
+
+    Returns:
+        A module with torch's default initial weights.
+    """
+    return _convnet(
+        "convnet_plain",
+        shape,
+        outputs,
+        width=width,
+        head_norm=head_norm,
+        head_bias=head_bias,
+        norm=lambda channels: nn.Identity(),
+    )
+
+
+def _convnet(
+    name: str,
+    shape: tuple[int, ...],
+    outputs: int,
+    *,
+    width: int,
+    head_norm: float,
+    head_bias: bool,
+    norm: Callable[[int], nn.Module],
+) -> nn.Sequential:
+    """Four convolutions, each followed by what `norm` makes for its channels."""
+    channels, _, _ = image_shape(name, shape, smallest=8)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index, out in enumerate((width, 2 * width, 4 * width, 8 * width), start=1):
         layers[f"conv{index}"] = nn.Conv2d(channels, out, 3, padding=1, bias=False)
-        layers[f"norm{index}"] = nn.BatchNorm2d(out, eps=norm_eps, affine=False)
+        layers[f"norm{index}"] = norm(out)
         layers[f"relu{index}"] = nn.ReLU()
         if index in POOLED:
             layers[f"pool{index}"] = nn.MaxPool2d(2)
