@@ -1,12 +1,13 @@
 """Nested analysis of variance: does telling the cells of a level apart explain more than chance?
 
-The F statistic is the textbook's. Two things are done beside it, because runs of a sweep are no field plots:
+Two things differ from the textbook's pooled F test, because runs of a sweep are no field plots:
 
 - Crossed seeds are blocks within each level. Runs of one seed start from the same weights and see the same batches, and
   how they are alike may differ from level to level; a block per seed and level leaves none of it in the error term.
-- Levels may be noisier than others (fluctuation grows with the learning rate). The pooled F would then reject too
-  often. Each level keeps its own error and the degrees of freedom are Box's (Annals of Mathematical Statistics 1954),
-  estimated without bias from the levels' errors; where the levels are equally noisy they are the textbook's.
+- Some levels are noisier than others (fluctuation grows with the learning rate). With spreads 1 : 2 : 4 : 8 the pooled
+  F test at 0.01 rejects in 5 % of the cases and overlooks effects at the quiet levels. So each level has an F test of
+  its own, which is exact, and Fisher's method combines them, which is exact too. Where the levels are equally noisy
+  this costs a few hundredths of power.
 """
 
 from dataclasses import dataclass
@@ -16,11 +17,39 @@ import numpy.typing as npt
 
 from analysis.invariance.design import Design
 
-__all__ = ["Increment", "increment", "quadratic_r2"]
+__all__ = ["Increment", "LevelTest", "increment", "quadratic_r2"]
 
 Floats = npt.NDArray[np.float64]
 
 _ROUNDING = 1e-13  # spread below this share of the values is rounding
+_GRID = 400
+
+
+@dataclass(frozen=True, slots=True)
+class LevelTest:
+    """One level's part: what the ratios explain beyond the blocks, and what is left.
+
+    Attributes:
+        between: sum of squares of the ratios.
+        df_between: its degrees of freedom.
+        within: residual sum of squares.
+        df_within: its degrees of freedom.
+    """
+
+    between: float
+    df_between: int
+    within: float
+    df_within: int
+
+    @property
+    def p(self) -> float:
+        """P-value of the level's F test."""
+        from scipy.special import fdtrc
+
+        if self.within == 0:
+            return 0.0
+        f = self.between / self.df_between / (self.within / self.df_within)
+        return float(fdtrc(self.df_between, self.df_within, f))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,11 +59,10 @@ class Increment:
     Attributes:
         r2_level: share of the variance explained by the level means; NaN where the values are constant.
         gain: share that the cell means explain beyond that (dR2).
-        f: F statistic of the gain; NaN where the design or the values allow none.
+        f: pooled F statistic of the gain, for the table; NaN where the design or the values allow none.
         df: its degrees of freedom, numerator and error.
-        df_design: those of the design, before the correction for unequal noise.
-        p: P(F or more); exact far into the tail.
-        error: mean square of the error term.
+        p: of the hypothesis that no level's cells differ: the levels' F tests, combined; exact far into the tail.
+        levels: the F test of every level that allows one.
         total: sum of squares of the values about their mean.
         n: runs.
     """
@@ -42,43 +70,44 @@ class Increment:
     r2_level: float
     gain: float
     f: float
-    df: tuple[float, float]
-    df_design: tuple[int, int]
+    df: tuple[int, int]
     p: float
-    error: float
+    levels: tuple[LevelTest, ...]
     total: float
     n: int
 
     def power(self, gain: float, alpha: float) -> float:
-        """Probability that the F test at level alpha rejects when the true gain is as given.
+        """Probability that the test at level alpha rejects when the true gain is as given, shared by the levels evenly.
+
+        Each level's p-value then has the distribution of a noncentral F test; -2 log p is put on a grid and the levels
+        are convolved.
 
         Args:
             gain: true dR2, of the total variance seen.
             alpha: level of the test.
 
         Returns:
-            The noncentral F probability; NaN where there is no test.
+            The power; NaN where there is no test.
         """
-        from scipy.special import fdtri
+        from scipy.special import chdtri, fdtri
         from scipy.stats import ncf
 
-        if np.isnan(self.f):
+        if not self.levels:
             return np.nan
-        if self.error == 0:
-            return 1.0
-        critical = float(fdtri(*self.df, 1 - alpha))
-        shift = gain * self.total / self.error * self.df[0] / self.df_design[0]
-        return float(ncf.sf(critical, *self.df, shift))
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """One level's part: what the ratios explain beyond the blocks, and what is left."""
-
-    between: float
-    df_between: int
-    within: float
-    df_within: int
+        critical = float(chdtri(2 * len(self.levels), alpha))
+        edges = np.linspace(0.0, critical, _GRID + 1)
+        missed = np.ones(1)  # probabilities of -2 log p, summed over levels, in the cells of the grid
+        for level in self.levels:
+            a, d = level.df_between, level.df_within
+            if level.within == 0:
+                return 1.0
+            shift = gain * self.total * a / self.df[0] / (level.within / d)
+            below = np.append(0.0, ncf.cdf(fdtri(a, d, -np.expm1(-edges[1:] / 2)), a, d, shift))
+            missed = np.convolve(missed, np.diff(below))[:_GRID]
+        # A cell holds values spread over its width, so the sum of m of them lies (m - 1) / 2 cells higher on average.
+        late = (len(self.levels) - 1) / 2
+        reached = np.interp(_GRID - late, np.arange(_GRID + 1), np.append(0.0, np.cumsum(missed)))
+        return float(1 - reached)
 
 
 def increment(
@@ -101,41 +130,16 @@ def increment(
     total = float(centred @ centred)
     rounding = (_ROUNDING * float(np.abs(values).max(initial=0.0))) ** 2
     if n == 0 or total <= rounding * n:
-        return _without(np.nan, np.nan, total, n)
+        return _split(np.nan, np.nan, [], total, n)
     cells = np.unique(np.stack([levels, ratios]), axis=1, return_inverse=True)[1].ravel()
     by_level, by_cell = _between(centred, np.unique(levels, return_inverse=True)[1]), _between(centred, cells)
-    r2_level, gain = by_level / total, max(by_cell - by_level, 0.0) / total
-    parts = []
+    tests = []
     for level in np.unique(levels):
         here = levels == level
-        parts.append(_level(values[here], ratios[here], seeds[here], design))
-    parts = [part for part in parts if part.df_between > 0 and part.df_within > 0]
-    if not parts:
-        return _without(r2_level, gain, total, n)
-    a = np.array([part.df_between for part in parts], dtype=np.float64)
-    d = np.array([part.df_within for part in parts], dtype=np.float64)
-    noise = np.array([part.within for part in parts]) / d
-    between = sum(part.between for part in parts) / float(a.sum())
-    error = float(a @ noise / a.sum())
-    if error <= rounding:
-        error = 0.0
-        f, p = (np.nan, np.nan) if between <= rounding else (np.inf, 0.0)
-        df = (float(a.sum()), float(d.sum()))
-    else:
-        f = between / error
-        df = _box(a, d, noise)
-        p = _f_tail(f, *df)
-    return Increment(
-        r2_level=r2_level,
-        gain=gain,
-        f=f,
-        df=df,
-        df_design=(int(a.sum()), int(d.sum())),
-        p=p,
-        error=error,
-        total=total,
-        n=n,
-    )
+        test = _level(values[here], ratios[here], seeds[here], design, rounding)
+        if test.df_between > 0 and test.df_within > 0:
+            tests.append(test)
+    return _split(by_level / total, max(by_cell - by_level, 0.0) / total, tests, total, n)
 
 
 def quadratic_r2(values: Floats, logs: Floats) -> float:
@@ -159,11 +163,20 @@ def quadratic_r2(values: Floats, logs: Floats) -> float:
     return 1 - float(left @ left) / total
 
 
-def _without(r2_level: float, gain: float, total: float, n: int) -> Increment:
-    nan = float("nan")
-    return Increment(
-        r2_level=r2_level, gain=gain, f=nan, df=(nan, nan), df_design=(0, 0), p=nan, error=nan, total=total, n=n
-    )
+def _split(r2_level: float, gain: float, tests: list[LevelTest], total: float, n: int) -> Increment:
+    """Pool the levels' tests for the table, and combine them for the p-value."""
+    from scipy.special import chdtrc
+
+    telling = [test for test in tests if test.within > 0 or test.between > 0]
+    df = (sum(test.df_between for test in tests), sum(test.df_within for test in tests))
+    f, p = float("nan"), float("nan")
+    if telling:
+        between, within = sum(test.between for test in tests), sum(test.within for test in tests)
+        f = between / df[0] / (within / df[1]) if within > 0 else np.inf
+        with np.errstate(divide="ignore"):
+            logs = np.log([test.p for test in telling])
+        p = float(chdtrc(2 * len(telling), -2 * logs.sum()))
+    return Increment(r2_level=r2_level, gain=gain, f=f, df=df, p=p, levels=tuple(telling), total=total, n=n)
 
 
 def _between(centred: Floats, groups: npt.NDArray[np.int64]) -> float:
@@ -172,13 +185,14 @@ def _between(centred: Floats, groups: npt.NDArray[np.int64]) -> float:
     return float((sums**2 / counts).sum())
 
 
-def _level(values: Floats, ratios: Floats, seeds: npt.NDArray[np.int64], design: Design) -> _Level:
+def _level(values: Floats, ratios: Floats, seeds: npt.NDArray[np.int64], design: Design, rounding: float) -> LevelTest:
     cells = _indicators(ratios)
     blocks = _indicators(seeds) if design is Design.CROSSED else np.ones((len(values), 1))
     centred = values - values.mean()
     alone, rank_alone = _left(blocks, centred)
     both, rank_both = _left(np.hstack([blocks, cells]), centred)
-    return _Level(max(alone - both, 0.0), rank_both - rank_alone, both, len(values) - rank_both)
+    between, within = (part if part > rounding * len(values) else 0.0 for part in (alone - both, both))
+    return LevelTest(between, rank_both - rank_alone, within, len(values) - rank_both)
 
 
 def _indicators(groups: npt.NDArray[np.generic]) -> Floats:
@@ -191,25 +205,3 @@ def _left(basis: Floats, values: Floats) -> tuple[float, int]:
     fit, _, rank, _ = np.linalg.lstsq(basis, values)
     residual = values - basis @ fit
     return float(residual @ residual), int(rank)
-
-
-def _box(a: Floats, d: Floats, noise: Floats) -> tuple[float, float]:
-    """Degrees of freedom that give the weighted sums of chi-squares their variance.
-
-    The variances of the levels enter squared; the estimates are unbiased for normal values, since
-    E[s^4] = sigma^4 (1 + 2 / d).
-    """
-    fourth = noise**2 * d / (d + 2)
-    square = float((a @ noise) ** 2 - (a**2 * noise**2 * 2 / (d + 2)).sum())
-    numerator = square / float(a @ fourth)
-    denominator = square / float((a**2 / d) @ fourth)
-    return (
-        float(np.clip(numerator, a.min(), a.sum())),
-        float(np.clip(denominator, d.min(), d.sum())),
-    )
-
-
-def _f_tail(f: float, df: float, df_error: float) -> float:
-    from scipy.special import fdtrc
-
-    return float(fdtrc(df, df_error, f))

@@ -1,7 +1,7 @@
 """T5: do a drop of the learning rate and the same drop of the weight decay end at the same place, by different ways?
 
 The norm cannot jump. A learning rate multiplied by f multiplies the effective learning rate by f at once, a weight
-decay leaves it; from then on both have the same product, so both must end at angle sqrt(f) of the old one, with the same
+decay leaves it; from then on both have the same product, so both must end at angle sqrt(f) of the old one, with equal
 loss, and at an effective learning rate of sqrt(f / r), r being how E[G] changed on the way (for r = 1 the well-known
 sqrt(f)). Every one of these is a test within a margin, not a look at an estimate.
 """

@@ -7,7 +7,7 @@ from analysis.invariance.design import Design
 __all__ = ["seeds_needed", "tost_power"]
 
 _MOST = 1_000_000
-_GRID = 1000
+_GRID = 300
 
 
 def tost_power(seeds: int, sd: float, margin: float, design: Design, alpha: float = 0.05) -> float:

@@ -1,7 +1,7 @@
 """T1: does the ratio explain anything once the intrinsic learning rate is known?
 
 For each metric the variance over all runs is split into what the level of the intrinsic LR explains (R2), what the
-cells (level and ratio) explain beyond that (dR2) and the rest; the F test of the increment is `anova.increment`'s.
+cells (level and ratio) explain beyond that (dR2) and the rest; the p-value is that of `anova.increment`'s F tests.
 A metric passes with R2 >= 0.9, dR2 <= 0.01 and p > 0.01, provided that a true dR2 of 0.05 would have been seen with
 probability 0.9: five times what is let pass, and far below what breaking the invariance does (0.1 to 0.8 when the last
 layer is trained or the normalisation taken away). Accuracy is reported and not judged: where it is flat in the learning
@@ -66,7 +66,6 @@ class Split:
             "gain": part.gain,
             "f": part.f,
             "df": list(part.df),
-            "df_design": list(part.df_design),
             "p": part.p,
             "p_holm": self.p_holm,
             "power": part.power(SEEN_GAIN, ALPHA),
@@ -103,7 +102,7 @@ def split_of(runs: pd.DataFrame, metric: str, design: Design) -> Split:
         note = "not measured in any run"
     elif np.isnan(part.r2_level):
         note = "the same number in every run"
-    elif part.df_design[0] == 0:
+    elif min(part.df) <= 0:
         note = "no level has two ratios with runs enough to know the spread between seeds"
     elif np.isnan(part.f):
         note = "the same number for every seed"
