@@ -1,0 +1,71 @@
+"""The best of several configurations and its error, measured on seeds that did not choose it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.estimates import Estimate, mean_estimate
+
+__all__ = ["Choice", "choose", "lowest_mean"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A choice made by the lowest mean error.
+
+    Attributes:
+        place: what all seeds together choose.
+        error: mean error of such choices: each cluster of seeds is read at what the others choose, so that picking the
+            best of many noisy means does not flatter it. With one cluster, the error of those that chose.
+        own_seeds: whether `error` was read on the seeds that chose: then it is too low.
+    """
+
+    place: int
+    error: Estimate
+    own_seeds: bool
+
+
+def choose(error: Floats, choosing: Floats, clusters: Ints, confidence: float) -> Choice:
+    """Choose among configurations.
+
+    Args:
+        error: [U, K] errors.
+        choosing: [U, K] errors by which is chosen.
+        clusters: [U] cluster of each seed.
+        confidence: nominal coverage of the interval.
+
+    Returns:
+        The choice.
+    """
+    place = lowest_mean(choosing)
+    groups = np.unique(clusters[np.isfinite(choosing).any(axis=1)])
+    read = np.full(len(error), np.nan)
+    if len(groups) > 1:
+        for group in groups:
+            own = clusters == group
+            read[own] = error[own, lowest_mean(choosing[~own])]
+    own_seeds = not np.isfinite(read).any()
+    return Choice(
+        place=place,
+        error=mean_estimate(error[:, place] if own_seeds else read, clusters, confidence),
+        own_seeds=own_seeds,
+    )
+
+
+def lowest_mean(error: Floats) -> int:
+    """Place of the lowest mean over the measured seeds, the first of equals.
+
+    Args:
+        error: [U, K]; NaN where not measured.
+
+    Returns:
+        The place.
+    """
+    known = np.isfinite(error)
+    count = known.sum(axis=0)
+    means = np.where(count > 0, np.where(known, error, 0.0).sum(axis=0) / np.maximum(count, 1), np.inf)
+    return int(means.argmin())
