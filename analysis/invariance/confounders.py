@@ -128,8 +128,8 @@ def confounders_of(
         found.append(
             Confounder(
                 name="norm eps",
-                found=f"With the eps of its own norm layers an exact pair drifts apart by {as_trained:.2g} in the loss: eps "
-                "acts where pre-activations are small.",
+                found=f"With the eps of its own norm layers an exact pair drifts apart by {as_trained:.2g} in the loss: "
+                "eps acts where pre-activations are small.",
                 remedy="a smaller eps (1e-8 and below), or larger initial weights",
             )
         )
@@ -158,9 +158,9 @@ def _of_parameters(symmetry: Symmetry | None) -> Iterator[Confounder]:
         names = ", ".join(symmetry.outside[:_SHOWN]) + (", ..." if len(symmetry.outside) > _SHOWN else "")
         yield Confounder(
             name="parameters outside the symmetry",
-            found=f"{len(symmetry.outside)} trained tensors are not scale-invariant and follow the swept rate or weight "
-            f"decay: {names}.",
-            remedy='a group of their own (train.groups, parameters "@other") with fixed lr and weight_decay, or none trained',
+            found=f"{len(symmetry.outside)} trained tensors are not scale-invariant and follow the swept rate or "
+            f"weight decay: {names}.",
+            remedy='a group of their own (train.groups, parameters "@other") with fixed lr and weight_decay',
         )
 
 
@@ -197,7 +197,7 @@ def _of_recipe(network: Network, recipe: Recipe | None) -> Iterator[Confounder]:
 
 def _of_runs(network: Network, runs: Runs) -> Iterator[Confounder]:
     if len(runs.short):
-        worst = runs.short.loc[runs.short["intrinsic_lr"].idxmin()]
+        worst = runs.short.sort_values("intrinsic_lr").iloc[0]
         needed = 2 * function_steps(float(worst["intrinsic_lr"]))[1]
         yield Confounder(
             name="short runs",

@@ -25,16 +25,16 @@ def snapshots_of(network: Network) -> list[Snapshot]:
     groups: dict[tuple[str, int], list[tuple[int, pd.Series]]] = {}
     facts: dict[tuple[str, int], tuple[float, int]] = {}
     rows = network.labels
-    for (member_id, step), group in rows.groupby(["member_id", "step"], observed=True):
-        course = courses[str(member_id)]
-        level = _level_at(course, int(step))
+    for (member_id, at), group in rows.groupby(["member_id", "step"], observed=True):
+        course, step = courses[str(member_id)], int(str(at))
+        level = _level_at(course, step)
         if level.weight_decay <= 0 or not level.constant:
             continue
-        key = (_past(course, int(step)), int(step))
+        key = (_past(course, step), step)
         classes = group.set_index(group["key"].astype(str).astype(int))["value"].sort_index()
         if all(unit != course.unit for unit, _ in groups.setdefault(key, [])):
             groups[key].append((course.unit, classes))  # a shared beginning is one run, whoever continues it
-        facts[key] = (course.law(level), int(step) - level.start)
+        facts[key] = (course.law(level), step - level.start)
     return [
         Snapshot(
             schedule=name,

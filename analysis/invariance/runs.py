@@ -93,11 +93,9 @@ def _means(network: Network, after: pd.Series) -> pd.DataFrame:
     """Mean batch loss and held-out error of each run's end, by member."""
     epochs = _late(network.epochs, after)
     watched = f"{network.study.watched}_error"
-    return (
-        epochs.groupby("member_id", observed=True)[["train_loss", watched]]
-        .mean()
-        .rename(columns={"train_loss": "loss", watched: "error"})
-    )
+    means = epochs.groupby("member_id", observed=True)[["train_loss", watched]].mean()
+    means.index = means.index.astype(str)
+    return means.rename(columns={"train_loss": "loss", watched: "error"})
 
 
 def _layers(network: Network, after: pd.Series) -> pd.DataFrame:
@@ -105,10 +103,8 @@ def _layers(network: Network, after: pd.Series) -> pd.DataFrame:
     trace = _late(network.trace, after)
     trace = trace[trace["group"].isin(network.layers)]
     squared = trace["value"].where(trace["key"] != "angle", trace["value"] ** 2)
-    wide = (
-        trace.assign(value=squared)
-        .pivot_table(index="member_id", columns=["key", "group"], values="value", aggfunc="mean", observed=True)
-        .rename_axis(columns=[None, None])
+    wide = trace.assign(value=squared).pivot_table(
+        index="member_id", columns=["key", "group"], values="value", aggfunc="mean", observed=True
     )
     found = {}
     for layer in network.layers:
@@ -116,7 +112,7 @@ def _layers(network: Network, after: pd.Series) -> pd.DataFrame:
             if (key, layer) in wide:
                 with np.errstate(divide="ignore", invalid="ignore"):
                     found[f"{name}:{layer}"] = change(wide[key, layer])
-    return pd.DataFrame(found, index=wide.index)
+    return pd.DataFrame(found, index=wide.index.astype(str))
 
 
 _OF_LAYERS = (
