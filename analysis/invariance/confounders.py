@@ -128,7 +128,7 @@ def confounders_of(
         found.append(
             Confounder(
                 name="norm eps",
-                found=f"With the eps of its own norm layers an exact pair drifts apart by {as_trained:.2g} in the loss: "
+                found=f"With the eps of its own norm layers an exact pair differs by {as_trained:.2g} in the loss: "
                 "eps acts where pre-activations are small.",
                 remedy="a smaller eps (1e-8 and below), or larger initial weights",
             )
