@@ -42,7 +42,7 @@ def arm_answer(found: ArmDecays) -> dict[str, Any]:
     Returns:
         Keys `sentence, metric, chosen_on, jumps, best_single_decay, recommended_decay_at, recommended_ci,
         within_margin, significant, grid, timings, decays_needed, comparisons, n_seeds, n_clusters, notes`.
-        `recommended_decay_at` is null where no decay is best (`best_single_decay` then has an empty `decay_at`).
+        `recommended_decay_at` is null where no decay at all is best.
     """
     timing = found.timing
     return {
@@ -83,9 +83,9 @@ def _recommended(timing: Timing | None) -> dict[str, Any]:
         return {**dict.fromkeys(empty), "within_margin": [], "grid": []}
     return {
         "best_single_decay": {
-            **_config(timing.config),
-            "error": timing.choice.error.as_json(),
-            "error_on_seeds_that_chose": timing.choice.own_seeds,
+            **_config(timing.single_config),
+            "error": timing.single.error.as_json(),
+            "error_on_seeds_that_chose": timing.single.own_seeds,
         },
         "recommended_decay_at": timing.decay_at,
         "recommended_ci": [finite_or_none(end) for end in timing.interval],

@@ -114,9 +114,12 @@ def jump_words(jump: Jump) -> str:
     """The effective learning rate and the angle at a decay, beside what theory says."""
     event = jump.event
     where = "" if jump.group in WHOLE else f" of {jump.group}"
+    over = ""
+    if np.isfinite(jump.predicted_interval):
+        over = f", {jump.predicted_interval:.3g} over the {jump.interval} steps that were averaged"
     parts = [
         f"{_capital(event.label)}: the effective learning rate{where} is {_ratio(jump.just_after)} times its old "
-        f"equilibrium just after (predicted {jump.predicted_just_after:.3g})"
+        f"equilibrium just after (predicted {jump.predicted_just_after:.3g} at once{over})"
     ]
     end = f"{_ratio(jump.at_end)} times at the end"
     if np.isfinite(jump.predicted_at_end.value):
@@ -155,10 +158,10 @@ def rebound_words(found: Rebound, introduced: Event | None = None) -> str:
     subject = f"the {found.quantity.replace('_', ' ')}"
     falls = "falls" if found.drop.low > 0 or np.isnan(found.drop.low) else "goes"
     course = f"{where}{subject} {falls} from {number(found.before)} to {number(found.best)}{f' {unit}' if unit else ''}"
-    how = f"{_seeds(found.rebound.n)}, best step chosen on the others"
+    how = f"{_seeds(found.rebound.n)}, the best stretch chosen on the others"
     end, change = number(found.end), difference(found.rebound)
     if found.verdict is ReboundVerdict.UNKNOWN:
-        text = f"{course} and ends at {end} ({change}; one seed, on which the best step was chosen: no interval)"
+        text = f"{course} and ends at {end} ({change}; one seed, on which the best stretch was chosen: no interval)"
     elif found.verdict is ReboundVerdict.REBOUND:
         text = f"{course} and returns to {end}: a rebound of {change} ({how})"
     elif found.verdict is ReboundVerdict.NO_REBOUND:
