@@ -41,7 +41,8 @@ def arm_answer(found: ArmDecays) -> dict[str, Any]:
 
     Returns:
         Keys `sentence, metric, chosen_on, jumps, best_single_decay, recommended_decay_at, recommended_ci,
-        within_margin, significant, grid, timings, decays_needed, comparisons, n_seeds, n_clusters, notes`.
+        recommended_ci_at_these_settings, significant, within_margin, grid, timings, decays_needed, comparisons,
+        n_seeds, n_clusters, notes`.
         `recommended_decay_at` is null where no decay at all is best.
     """
     timing = found.timing
@@ -79,8 +80,8 @@ def _nothing() -> dict[str, Any]:
 
 def _recommended(timing: Timing | None) -> dict[str, Any]:
     if timing is None:
-        empty = ("best_single_decay", "recommended_decay_at", "recommended_ci", "significant")
-        return {**dict.fromkeys(empty), "within_margin": [], "grid": []}
+        empty = ["best_single_decay", "recommended_decay_at", "recommended_ci", "recommended_ci_at_these_settings"]
+        return {**dict.fromkeys([*empty, "significant"]), "within_margin": [], "grid": []}
     return {
         "best_single_decay": {
             **_config(timing.single_config),
@@ -89,6 +90,7 @@ def _recommended(timing: Timing | None) -> dict[str, Any]:
         },
         "recommended_decay_at": timing.decay_at,
         "recommended_ci": [finite_or_none(end) for end in timing.interval],
+        "recommended_ci_at_these_settings": [finite_or_none(end) for end in timing.best_line.interval],
         "significant": timing.significant,
         "within_margin": list(timing.best_line.within_margin),
         "grid": timing.grid_json(),

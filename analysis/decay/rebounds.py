@@ -134,13 +134,13 @@ def find_rebounds(
 
 
 def windows(rows: int) -> tuple[tuple[int, int], ...]:
-    """Cut rows into windows, each half as wide again as the last.
+    """Cut rows into windows whose ends lie half as far again from the decay as their beginnings.
 
     Args:
         rows: their number, at least 1.
 
     Returns:
-        First row and one past the last of each: (0, 1), (1, 2), (2, 3), (3, 5), (5, 7), (7, 11) ...
+        First row and one past the last of each: (0, 1), (1, 2), (2, 3), (3, 4), (4, 6), (6, 9) ...
     """
     edges = [0, 1]
     while edges[-1] < rows:

@@ -80,7 +80,7 @@ def timing_words(timing: Timing) -> str:
         tried = sorted({time for each in timing.lines for time in each.times})
         inside = [time for time in tried if low <= time <= high]
         all_times = " (all that were tried)" if inside == tried else ""
-        end = ", none included" if _ends_with_none(timing, high) else ""
+        end = " (and none)" if _ends_with_none(timing, high) else ""
         parts.append(
             f"the difference to other times is not significant: decay times from {low:,.0f} to {high:,.0f} steps{end} "
             f"may be the best{all_times} ({confidence} confidence)"
@@ -98,8 +98,10 @@ def comparison_words(found: Comparison) -> str:
     """Whether more decays are needed."""
     fewer = "a single decay" if found.than == 1 else "no decay"
     length = "" if found.equal_length else f" of {found.than_steps:,} steps"
-    what = found.schedule if found.pooled else f"the schedule with {found.schedule}"
-    subject = f"The best of {what}" if found.schedule.startswith(("all", "one")) else what[:1].upper() + what[1:]
+    if found.than == 0:
+        subject = _capital(found.schedule)
+    else:
+        subject = f"{'The best of' if found.schedule.startswith('all') else 'The schedule with'} {found.schedule}"
     gain = f"{points(found.gain)} against {fewer}{length}, {_seeds(found.gain.n)}"
     if found.verdict is Need.UNKNOWN:
         return f"{subject}: a gain of {gain}; too few seeds for an interval, so nothing can be said."

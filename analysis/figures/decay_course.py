@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from analysis.decay.events import Event
 from analysis.decay.find import ArmDecays, DecayFindings
@@ -88,8 +89,11 @@ def draw_decay_course(table: pd.DataFrame) -> Figure:
                 panel.plot(x, scale * own["theory"], color="#000000", linestyle=":", linewidth=1.6, zorder=5)
         panel.axvline(0, color=GREY, linewidth=1)
         panel.set_title(_titles(table)[name], loc="left", fontsize=10)
-        if name in ("effective_lr", "angle", "train_loss") and (table.loc[table["quantity"] == name, "mean"] > 0).all():
+        if name in ("effective_lr", "angle") and (table.loc[table["quantity"] == name, "mean"] > 0).all():
             panel.set_yscale("log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:.3g}"))
+            panel.yaxis.set_minor_formatter(NullFormatter())
         panel.set_xlabel("steps since the decay")
     for panel in panels[len(names) :]:
         panel.set_axis_off()

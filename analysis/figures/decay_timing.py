@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.arms import lr_text
 from analysis.decay.timing import Timing
-from analysis.figures.style import BAND, GREY, LOOKS, legend, new_figure
+from analysis.figures.style import BAND, GREY, LOOKS, new_figure
 
 __all__ = ["decay_seeds_table", "decay_timing_table", "draw_decay_timing"]
 
@@ -89,7 +90,7 @@ def draw_decay_timing(table: pd.DataFrame, seeds: pd.DataFrame, interval: tuple[
     """
     figure, (axes,) = new_figure(4.2)
     chosen = table[table["chosen_line"]]
-    if np.isfinite(interval[0]):
+    if np.isfinite(interval[0]) and interval[0] < interval[1]:
         axes.axvspan(*interval, color="#e4e4e4", zorder=0, label="times that may be the best")
     axes.plot(
         seeds["decay_at"], 100 * seeds["error"], ".", ms=4, color="#999999", zorder=2, label="seeds of the best line"
@@ -122,15 +123,30 @@ def draw_decay_timing(table: pd.DataFrame, seeds: pd.DataFrame, interval: tuple[
         axes.axvline(
             time, color=BAND, linestyle="--", linewidth=1.4, zorder=1, label=f"recommended: {_time(table, time)}"
         )
-    never = table.loc[table["never"], "decay_at"]
-    times = np.sort(table["decay_at"].unique())
-    if len(times) <= 12:
-        axes.set_xticks(times, ["never" if len(never) and time == never.iloc[0] else f"{time:,}" for time in times])
+    _label_times(axes, table)
     axes.set_xlabel("decay at step")
     axes.set_ylabel("final test error, %")
     axes.margins(x=0.03)
-    legend(axes)
+    handles, labels = axes.get_legend_handles_labels()
+    lines = (len(labels) + 1) // 2
+    height = figure.get_size_inches()[1] + 0.2 * lines
+    figure.set_size_inches(figure.get_size_inches()[0], height)
+    figure.subplots_adjust(bottom=(0.62 + 0.2 * lines) / height, top=1 - 0.15 / height)
+    figure.legend(handles, labels, loc="lower left", bbox_to_anchor=(0.08, 0.0), ncols=2, fontsize=8.5, frameon=False)
     return figure
+
+
+def _label_times(axes: Axes, table: pd.DataFrame) -> None:
+    """Ticks at the times that were tried, labels where they do not touch."""
+    never = set(table.loc[table["never"], "decay_at"])
+    times = np.sort(table["decay_at"].unique())
+    gap = 0.075 * (times[-1] - times[0])
+    shown: list[float] = []
+    for time in times[::-1]:  # from the end: "never" is always labelled
+        if not shown or shown[-1] - time >= gap:
+            shown.append(time)
+    axes.set_xticks(shown, ["never" if time in never else f"{time:,}" for time in shown])
+    axes.set_xticks(times, minor=True)
 
 
 def _time(table: pd.DataFrame, time: int) -> str:

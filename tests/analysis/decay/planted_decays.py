@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -107,27 +108,31 @@ def _traces(
     each: Planted, member_id: str, momentum: float, rng: np.random.Generator, at: np.ndarray
 ) -> list[pd.DataFrame]:
     """Squared norms by n' = (1 - lr wd)^2 n + lr^2 G / n, exact for SGD on scale-invariant weights."""
-    noises = each.noise or (1.0,) * len(each.phases)
     frames = []
     for group, start in (("scale_invariant", 3.0), ("layer1", 1.0)):
-        n, rate, angle, noise = start, [], [], []
-        for part, g in zip(each.phases, noises, strict=True):
-            lr, wd = float(part["lr"]) / (1 - momentum), float(part["weight_decay"])
-            n *= float(part.get("kick", 1.0)) ** 2
-            for _ in range(int(part["steps"])):
-                rate.append(float(part["lr"]) / n)
-                angle.append(lr / n * np.sqrt(g))
-                noise.append(g)
-                n = (1 - lr * wd) ** 2 * n + lr**2 * g / n
-        blocks = {
-            "effective_lr": np.array(rate).reshape(-1, EVERY).mean(axis=1),
-            "angle": np.sqrt((np.array(angle) ** 2).reshape(-1, EVERY).mean(axis=1)),
-            "unit_grad_norm_sq": np.array(noise).reshape(-1, EVERY).mean(axis=1),
-        }
-        for key, values in blocks.items():
+        key = tuple((int(p["steps"]), p["lr"], p["weight_decay"], p.get("kick", 1.0)) for p in each.phases)
+        for name, values in _course(key, each.noise or (1.0,) * len(key), momentum, start).items():
             own = values[-len(at) :] * np.exp(0.003 * rng.normal(size=len(at)))
-            frames.append(_probe(member_id, at, "trace", "train", group, key, own, EVERY))
+            frames.append(_probe(member_id, at, "trace", "train", group, name, own, EVERY))
     return frames
+
+
+@lru_cache
+def _course(phases: tuple, noises: tuple, momentum: float, n: float) -> dict[str, np.ndarray]:
+    rate, angle, noise = [], [], []
+    for (steps, phase_lr, wd, kick), g in zip(phases, noises, strict=True):
+        lr = phase_lr / (1 - momentum)
+        n *= kick**2
+        for _ in range(steps):
+            rate.append(phase_lr / n)
+            angle.append(lr / n * np.sqrt(g))
+            noise.append(g)
+            n = (1 - lr * wd) ** 2 * n + lr**2 * g / n
+    return {
+        "effective_lr": np.array(rate).reshape(-1, EVERY).mean(axis=1),
+        "angle": np.sqrt((np.array(angle) ** 2).reshape(-1, EVERY).mean(axis=1)),
+        "unit_grad_norm_sq": np.array(noise).reshape(-1, EVERY).mean(axis=1),
+    }
 
 
 def _probe(member_id, step, probe, split, group, key, value, n) -> pd.DataFrame:
