@@ -6,7 +6,7 @@ from planted_decays import Planted, drop, phase, plant
 
 from analysis.decay.choice import choose
 from analysis.decay.find import find_decays
-from analysis.decay.necessity import Need, find_comparisons
+from analysis.decay.necessity import Need, decays_needed, find_comparisons
 from analysis.decay.outcomes import Config, Outcomes, drop_words
 from analysis.decay.runs import DecayArm
 from analysis.decay.timing import find_timings
@@ -73,20 +73,19 @@ def test_equal_times_are_not_told_apart_and_never_may_be_best():
     timing = _timing({_config([time]): 0.1 for time in TIMES} | {_config([]): 0.1}, noise=0.01)
     assert timing.interval == (200.0, 1000.0)
     assert not timing.significant
-    assert "is not significant: decay times from 200 to 1,000 steps, none included, may be the best" in timing_words(
-        timing
-    )
+    words = "is not significant: decay times from 200 to 1,000 steps (and none) may be the best (all that were tried)"
+    assert words in timing_words(timing)
     never = _timing({_config([time]): 0.2 for time in TIMES} | {_config([]): 0.1})
     assert (never.decay_at, never.interval) == (None, (1000.0, 1000.0))
     assert never.single_config.decays == 1
     assert timing_words(never).startswith("The best is no decay (LR 0.1, WD 1e-3)")
 
 
-@pytest.mark.parametrize("depth", [0.0, 0.006])
+@pytest.mark.parametrize("depth", [0.0, 0.003])
 def test_the_interval_of_the_recommended_time_covers_it(depth):
     """All times alike (any of them is the best: the last, say), or one a little better than the rest."""
     truth = {_config([time], lr): 0.1 - depth * (time == 600) for time in TIMES for lr in (0.1, 0.3)}
-    runs, covered, right = 120, 0, 0
+    runs, covered, right = 80, 0, 0
     for run in range(runs):
         timing = _timing(truth, seeds=5, generator=run, noise=0.005)
         best = 600 if depth else 800
@@ -161,17 +160,14 @@ def test_several_decays_against_one_and_one_against_none(name):
     assert (single.than, single.verdict) == (0, Need.NEEDED)
     assert words.replace("+5.0", f"{100 * equal.gain.value:+.1f}") in comparison_words(equal)
     assert "against a single decay of 4,000 steps" in comparison_words(longer)
-    from analysis.decay.necessity import decays_needed
-
     assert decays_needed(found) == needed
 
 
 @pytest.mark.parametrize(("seeds", "verdict"), [(1, Need.UNKNOWN), (3, Need.NOT_SIGNIFICANT)])
 def test_too_few_seeds_decide_nothing(seeds, verdict):
     truth = {_config([600]): 0.1, _config([400, 800]): 0.09}
-    (found,) = find_comparisons(
-        _outcomes(truth, seeds=seeds, noise=0.02), **SETTINGS, generator=np.random.default_rng(0)
-    )
+    outcomes = _outcomes(truth, seeds=seeds, noise=0.02)
+    (found,) = find_comparisons(outcomes, **SETTINGS, generator=np.random.default_rng(0))
     assert found.verdict is verdict
     assert ("nothing can be said" if seeds == 1 else "not significant") in comparison_words(found)
 
@@ -197,6 +193,6 @@ def test_a_run_that_overflowed_counts_as_a_guess(tmp_path):
         Planted(key="never", phases=[phase(TOTAL, 0.4, 0.02)], final=0.2),
     ]
     (arm,) = find_decays(load_study(plant(tmp_path, schedules, seeds=3, trace=False))).arms
-    assert dict(
-        zip(arm.timing.best_line.times, [error.value for error in arm.timing.best_line.errors], strict=True)
-    ) == (pytest.approx({400: 0.1, 600: 0.9, 1000: 0.2}))
+    line = arm.timing.best_line
+    means = {time: error.value for time, error in zip(line.times, line.errors, strict=True)}
+    assert means == pytest.approx({400: 0.1, 600: 0.9, 1000: 0.2})
