@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["FINAL", "Arm", "arms_of", "lr_text", "positions"]
+from trainables.spec import SpecError
+
+__all__ = ["FINAL", "Arm", "arms_of", "lr_text", "positions", "steps_trained"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -73,8 +75,7 @@ class Arm:
     @property
     def member_steps(self) -> int:
         """Steps of training behind the arm's finished members, each shared prefix counted once."""
-        done = self.members[self.members["status"].isin(["completed", "nonfinite", "stopped"])]
-        return int((done["steps"] - done["branch_step"]).sum())
+        return steps_trained(self.members)
 
     def grid(self, frame: pd.DataFrame, values: npt.ArrayLike) -> Floats:
         """Lay one value per member out by unit and learning rate.
@@ -104,6 +105,9 @@ def arms_of(
 
     Returns:
         At least one arm, in ascending order of the axes' values.
+
+    Raises:
+        SpecError: in some arm no member ends with the first phase.
     """
     members = members.copy()
     if "branch_step" not in members:
@@ -118,6 +122,19 @@ def arms_of(
         _arm(dict(zip(columns, map(_plain, values), strict=True)), number, frame, averages, phases[0])
         for number, (values, frame) in enumerate(groups)
     )
+
+
+def steps_trained(members: pd.DataFrame) -> int:
+    """Steps of training behind the finished ones of some members, each shared prefix counted once.
+
+    Args:
+        members: rows of the table `members`.
+
+    Returns:
+        Member-steps.
+    """
+    done = members[members["status"].isin(["completed", "nonfinite", "stopped"])]
+    return int((done["steps"] - done.get("branch_step", 0)).sum())
 
 
 def positions(frame: pd.DataFrame, members: pd.DataFrame) -> Ints:
@@ -188,6 +205,11 @@ def _arm(axes: Mapping[str, Scalar], number: int, members: pd.DataFrame, average
     clusters = shared if shared.max() > 0 else np.arange(len(distinct))
     later = members.loc[members["quality"] != FINAL].sort_values(["lr"])["quality"].unique()
     steps = f"{phase}_steps" if f"{phase}_steps" in members else "steps"
+    budgets = members.loc[members["quality"] == FINAL, steps]
+    if budgets.empty:
+        raise SpecError(
+            [f"initial learning rates need members that end with the first phase, {phase!r}; there are none"]
+        )
     return Arm(
         axes=axes,
         number=number,
@@ -197,7 +219,7 @@ def _arm(axes: Mapping[str, Scalar], number: int, members: pd.DataFrame, average
         clusters=clusters.astype(np.int64),
         members=members.reset_index(drop=True),
         qualities=(FINAL, *map(str, later), *averages),
-        budget=int(members.loc[members["quality"] == FINAL, steps].max()),
+        budget=int(budgets.max()),
     )
 
 

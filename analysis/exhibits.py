@@ -1,11 +1,11 @@
 """The exhibits of an arm's report section: a drawn figure, its caption and its table."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from analysis.exhibit import Exhibit
 from analysis.features import LOCKED
 from analysis.figures.basin_geometry import basin_geometry_table, draw_basin_geometry
 from analysis.figures.feature_use import draw_feature_use, feature_use_table
@@ -13,30 +13,11 @@ from analysis.figures.final_quality import draw_final_quality, final_quality_tab
 from analysis.figures.gains import draw_gains, gains_table
 from analysis.figures.learning_curves import draw_learning_curves, learning_curves_table
 from analysis.figures.regime_map import draw_regime_map, regime_map_table
-from analysis.figures.style import Drawing, marks_of, render
+from analysis.figures.style import marks_of, render
 from analysis.findings import Findings
 from analysis.words import margin_words, quality_words
 
-__all__ = ["Exhibit", "exhibits"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exhibit:
-    """A figure with its data.
-
-    Attributes:
-        name: file name without ending.
-        title: heading.
-        caption: how to read it: every number of seeds and every rule needed for that.
-        drawing: the picture.
-        table: what is drawn, as data; errors are fractions.
-    """
-
-    name: str
-    title: str
-    caption: str
-    drawing: Drawing
-    table: pd.DataFrame
+__all__ = ["exhibits"]
 
 
 def exhibits(found: Findings, measured: pd.DataFrame | None) -> Iterator[Exhibit]:

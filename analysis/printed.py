@@ -9,12 +9,13 @@ import pandas as pd
 
 from analysis.answer import study_answer
 from analysis.arms import lr_text
+from analysis.band_report import analyse, measured_geometry
 from analysis.figures.basin_geometry import basin_geometry_table
 from analysis.figures.feature_use import feature_use_table
 from analysis.figures.final_quality import final_quality_table
 from analysis.figures.regime_map import regime_map_table
 from analysis.findings import Findings
-from analysis.report import analyse, measured_geometry, write_report
+from analysis.report import write_report
 from analysis.study import Study, load_study
 from analysis.words import sentence, threshold_words
 from trainables.spec import SpecError

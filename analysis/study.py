@@ -1,12 +1,12 @@
 """A results folder as a study: arms, seeds, learning rates and final qualities instead of rows and ids."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from analysis.arms import Arm, Scalar, arms_of
+from analysis.arms import Arm, Scalar, arms_of, steps_trained
 from analysis.chance import classes_of
 from analysis.tables import Tables, read_tables
 from trainables.spec import SpecError
@@ -39,17 +39,11 @@ class Study:
         tables: the files.
         settings: what the sweep asks for.
         phases: the phases' names, in order.
-        arms: at least one.
-        headline: the arm whose answer is the study's.
-        classes: number of classes, None where it is not known.
     """
 
     tables: Tables
     settings: Settings
     phases: tuple[str, ...]
-    arms: tuple[Arm, ...]
-    headline: Arm
-    classes: int | None = field(default=None)
 
     @property
     def sweep(self) -> Mapping[str, Any]:
@@ -61,6 +55,35 @@ class Study:
     def directory(self) -> Path:
         """The results folder."""
         return self.tables.directory
+
+    @property
+    def kind(self) -> str:
+        """What the study is about: the sweep file's `analysis.kind`."""
+        return str((self.sweep.get("analysis") or {}).get("kind") or "band")
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """The study by seed and initial learning rate, as a band needs it; at least one arm.
+
+        Raises:
+            SpecError: the sweep has no phase, or no member ends with its first one.
+        """
+        if not self.phases:
+            raise SpecError(
+                [f"initial learning rates need a sweep with a phase; that of {str(self.directory)!r} has none"]
+            )
+        axes = list(self.sweep.get("axes", {}))
+        return arms_of(self.tables.members, axes, self.phases, _averages(self.tables))
+
+    @cached_property
+    def headline(self) -> Arm:
+        """The arm whose answer is the study's."""
+        return _headline(self.arms, self.sweep.get("headline") or {})
+
+    @cached_property
+    def classes(self) -> int | None:
+        """Number of classes, None where it is not known."""
+        return classes_of(self.tables.members, self.tables.manifest)
 
     @cached_property
     def watched(self) -> str:
@@ -74,8 +97,8 @@ class Study:
 
     @property
     def member_steps(self) -> int:
-        """Steps of training behind all finished members."""
-        return sum(arm.member_steps for arm in self.arms)
+        """Steps of training behind all finished members, each shared prefix counted once."""
+        return steps_trained(self.tables.members)
 
 
 def load_study(directory: Path) -> Study:
@@ -92,19 +115,15 @@ def load_study(directory: Path) -> Study:
     """
     tables = read_tables(directory)
     sweep = tables.manifest["sweep"]
-    phases = tuple(str(phase["name"]) for phase in sweep.get("phases", ()))
-    members = tables.members
-    if members.empty or not phases:
-        raise SpecError([f"a study needs at least one member and one phase; {str(directory)!r} holds none"])
-    arms = arms_of(members, list(sweep.get("axes", {})), phases, _averages(tables))
-    asked = {name: value for name, value in sweep.get("analysis", {}).items() if name in Settings.__dataclass_fields__}
+    phases = tuple(str(phase["name"]) for phase in sweep.get("phases") or ())
+    if tables.members.empty:
+        raise SpecError([f"a study needs at least one member; {str(directory)!r} holds none"])
+    analysis = sweep.get("analysis") or {}
+    asked = {name: value for name, value in analysis.items() if name in Settings.__dataclass_fields__}
     return Study(
         tables=tables,
         settings=Settings(**{name: value for name, value in asked.items() if value is not None}),
         phases=phases,
-        arms=arms,
-        headline=_headline(arms, sweep.get("headline") or {}),
-        classes=classes_of(members, tables.manifest),
     )
 
 
