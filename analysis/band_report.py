@@ -48,7 +48,7 @@ def band_content(study: Study) -> Content:
     findings = analyse(study)
     data = study_answer(study, findings)
     headline = findings[study.headline.number]
-    sections, files = [], {}
+    sections, files = [], dict[str, bytes]()
     for found in [headline, *(found for found in findings if found is not headline)]:
         measured, note = measured_geometry(study, found) if found is headline else (None, "")
         drawn = list(exhibits(found, measured))

@@ -118,7 +118,7 @@ def section_files(sections: Sequence[Section]) -> dict[str, bytes]:
     """
     exhibits = [exhibit for section in sections for exhibit in section.exhibits]
     tables = [table for section in sections for table in section.tables if table.data is not None]
-    names = [each.name for each in (*exhibits, *tables)]
+    names = [exhibit.name for exhibit in exhibits] + [table.name for table in tables]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"exhibits and tables share the file names {twice}")

@@ -19,6 +19,7 @@ __all__ = ["LOOKS", "Drawing", "Marks", "legend", "lr_axis", "marks_of", "new_fi
 
 INK = "#222222"
 GREY = "#777777"
+PALE = "#c4c4c4"
 BAND = "#0072B2"
 
 _SETTINGS: Any = {
@@ -117,20 +118,21 @@ def render(figure: Figure) -> Drawing:
     return Drawing(png=png.getvalue(), svg=svg.getvalue())
 
 
-def lr_axis(axes: Axes, lrs: Sequence[float], *, label: bool = True) -> None:
+def lr_axis(axes: Axes, lrs: Sequence[float], *, label: bool = True, spacing: float = 0.075) -> None:
     """A logarithmic axis whose ticks are the grid's own learning rates, thinned until the labels do not touch.
 
     Args:
         axes: the panel.
         lrs: the grid, ascending.
         label: whether to write the axis label.
+        spacing: least distance of two tick labels, as a share of the axis.
     """
     axes.set_xscale("log")
     span = max(np.log10(lrs[-1] / lrs[0]), 0.3)
     axes.set_xlim(lrs[0] / 10 ** (0.04 * span), lrs[-1] * 10 ** (0.04 * span))
     labelled: list[float] = []
     for lr in lrs:
-        if not labelled or np.log10(lr / labelled[-1]) > 0.075 * span:
+        if not labelled or np.log10(lr / labelled[-1]) > spacing * span:
             labelled.append(lr)
     axes.xaxis.set_major_locator(FixedLocator(labelled))
     axes.xaxis.set_minor_locator(FixedLocator(list(lrs)))

@@ -78,6 +78,7 @@ class FunctionPair:
             "design": self.design,
             "distance": self.found.distance,
             "null_mean": self.found.null_mean,
+            "null_high": self.found.null_high,
             "p": self.found.p,
             "disagreement": list(self.found.disagreement),
             "runs": list(self.found.runs),

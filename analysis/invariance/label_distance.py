@@ -27,6 +27,7 @@ class FunctionDistance:
     Attributes:
         distance: l1 distance of the label histograms, averaged over inputs; between 0 and 2.
         null_mean: its mean over permutations.
+        null_high: the distance that 95 % of the permutations do not exceed.
         p: permutation p-value, (1 + permutations at least as far apart) / (1 + permutations).
         disagreement: share of inputs on which two runs differ: within the first group, within the second, across.
         runs: in each group.
@@ -35,6 +36,7 @@ class FunctionDistance:
 
     distance: float
     null_mean: float
+    null_high: float
     p: float
     disagreement: tuple[float, float, float]
     runs: tuple[int, int]
@@ -89,6 +91,7 @@ def function_distance(
     return FunctionDistance(
         distance=float(sums[0]) / scale,
         null_mean=float(sums[1:].mean()) / scale if permutations else np.nan,
+        null_high=float(np.quantile(sums[1:], 0.95)) / scale if permutations else np.nan,
         p=float((sums >= sums[0]).sum()) / (1 + permutations),
         disagreement=(float(within), float(within_other), float(across)),
         runs=(runs, others),
