@@ -18,7 +18,7 @@ from analysis.figures.decay_course import decay_course_table, draw_decay_course
 from analysis.figures.decay_grid import decay_grid_table, draw_decay_grid
 from analysis.figures.decay_timing import decay_seeds_table, decay_timing_table, draw_decay_timing
 from analysis.figures.style import render
-from analysis.invariance.courses import networks_of
+from analysis.invariance.courses import Network, networks_of
 from analysis.invariance.drop import drop_test
 from analysis.invariance.drops import drops_of
 from analysis.invariance.verdict import TestResult
@@ -87,7 +87,7 @@ def decay_content(study: Study) -> Content:
     return Content(sentence=data["sentence"], data=data, html=html, files=section_files(sections))
 
 
-def _drop(network) -> TestResult | None:  # type: ignore[no-untyped-def]
+def _drop(network: Network) -> TestResult | None:
     """T5 where there are drops of both kinds."""
     frame = drops_of(network)
     if frame.empty or frame["arm"].nunique() < 2:

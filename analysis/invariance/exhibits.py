@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pandas as pd
 
 from analysis.exhibit import Exhibit
 from analysis.figures.angle_law import angle_law_table, draw_angle_law
@@ -123,10 +124,11 @@ def _functions(found: InvarianceFindings, network: NetworkFindings) -> Exhibit |
     )
 
 
-def _plain(network: NetworkFindings):  # type: ignore[no-untyped-def]
+def _plain(network: NetworkFindings) -> pd.DataFrame:
     """Runs that began with weights of the usual scale."""
     table = network.runs.table
-    return table[table["start_scale"] == 1]
+    plain: pd.DataFrame = table[table["start_scale"] == 1]
+    return plain
 
 
 def _layers(network: NetworkFindings) -> list[str]:
