@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainables.spec import Measure, Pack, Segment, SpecError, Swa
 
-__all__ = ["Cohort", "cohorts", "swa_marks"]
+__all__ = ["Cohort", "cohorts", "events", "swa_marks", "trace_events"]
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,37 @@ def swa_marks(segment: Segment, swa: Swa) -> dict[int, list[int]]:
     return marks
 
 
-def events(cohort: Cohort, measure: Measure, marks: Iterable[int], trace_every: int = 0) -> list[int]:
+def trace_events(cohort: Cohort, segments: Sequence[Segment], every: int) -> list[int]:
+    """Schedule steps at which norms and angles of a cohort's weights are reported.
+
+    Args:
+        cohort: what trains.
+        segments: its segments.
+        every: steps between two reports; 0 for none.
+
+    Returns:
+        Ascending: multiples of `every`, the end, and the first step of a phase, which alone shows what its beginning
+        (a decay, a kick) does at once.
+    """
+    if not every:
+        return []
+    first = [cohort.start + 1] if segments[0].start == segments[0].phase_start else []
+    return sorted({*first, *range((cohort.start // every + 1) * every, cohort.stop, every), cohort.stop})
+
+
+def events(cohort: Cohort, measure: Measure, marks: Iterable[int]) -> list[int]:
     """Schedule steps at which the host looks at the networks.
 
     Args:
         cohort: what trains.
         measure: what is recorded.
         marks: other steps at which something is due.
-        trace_every: steps between two looks at norms and angles of the weights; 0 for none.
 
     Returns:
         Ascending; the last is the cohort's end.
     """
-
-    def multiples(every: int) -> range:
-        return range((cohort.start // every + 1) * every, cohort.stop, every)
-
+    every = measure.report_every
+    reports = range((cohort.start // every + 1) * every, cohort.stop, every)
     labels = measure.labels.steps if measure.labels else ()
     inside = {step for step in [*measure.keep, *labels, *marks] if cohort.start < step < cohort.stop}
-    traces = multiples(trace_every) if trace_every else ()
-    return sorted({*multiples(measure.report_every), *traces, *inside, cohort.stop})
+    return sorted({*reports, *inside, cohort.stop})

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainables.blame import blame_rows
-from trainables.cohorts import Cohort, events
+from trainables.cohorts import Cohort, events, trace_events
 from trainables.evaluate import Evaluation
 from trainables.executors.base import ExecutorName, Hyper
 from trainables.intervals import Interval
@@ -126,8 +126,8 @@ class _PackRun:
         segments = self.setting.segments(cohort)
         marks, looks_at_loss = self.setting.marks(cohort), checks(cohort, segments)
         seeds, hyper = self.setting.hyper(cohort, len(population))
-        trace_every = self.setting.trace_every(cohort)
-        looks = events(cohort, self.pack.measure, [*marks, *looks_at_loss], trace_every)
+        traces = trace_events(cohort, segments, self.setting.trace_every(cohort))
+        looks = events(cohort, self.pack.measure, [*marks, *looks_at_loss, *traces])
         todo = [event for event in looks if event > progress.step]
         for event in todo:
             while progress.step < event:
@@ -145,7 +145,7 @@ class _PackRun:
             if event in self.pack.measure.keep:
                 self._keep(pick(self._weights(), list(range(len(segments)))), segments, f"step@{event}", event)
             facts: list[ProbeRow] = []
-            if trace_every and (event % trace_every == 0 or event == cohort.stop):
+            if event in traces:
                 facts += self._trace(cohort)
             if self.pack.measure.labels and event in self.pack.measure.labels.steps:
                 facts += self._labels(cohort)
