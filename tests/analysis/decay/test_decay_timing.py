@@ -173,10 +173,17 @@ def test_too_few_seeds_decide_nothing(seeds, verdict):
 
 
 def test_a_schedule_is_chosen_on_the_validation_split_and_read_on_test(tmp_path):
+    """The splits disagree: 600 is best on validation, 400 on test."""
     schedules = [
-        Planted(key=f"d{time}", phases=drop(time, TOTAL, f=0.1), final=0.1 + 1e-4 * abs(time - 600)) for time in TIMES
+        Planted(
+            key=f"d{time}",
+            phases=drop(time, TOTAL, f=0.1),
+            final=0.1 + 1e-4 * abs(time - 400),
+            valid=0.1 + 1e-4 * abs(time - 600),
+        )
+        for time in TIMES
     ]
-    study = load_study(plant(tmp_path, schedules, seeds=5, final_noise=0.001, valid=True, trace=False))
+    study = load_study(plant(tmp_path, schedules, seeds=5, final_noise=0.001, trace=False))
     (arm,) = find_decays(study).arms
     assert arm.outcomes.chosen_on == "valid"
     assert arm.timing.decay_at == 600
