@@ -30,7 +30,7 @@ def drop(
 class Planted:
     """One schedule, trained with every seed.
 
-    `error`: the watched error by steps since the last decay (negative before it); `final` and `valid`: mean final errors;
+    `error`: the watched error by steps since the last decay (negative before it); `final`, `valid`: mean final errors;
     `noise`: E[G] of each phase; `trunk`: key of the schedule whose rows it continues, from `branch` on.
     """
 
@@ -95,10 +95,9 @@ def plant(
             error = each.error(since) + offset + row_noise * rng.normal(size=len(at))
             epochs.append(pd.DataFrame({**common, "train_loss": 3 * error, "train_error": error, "test_error": error}))
             final = each.final + offset + final_noise * rng.normal()
-            splits = {
-                "test": final,
-                **({"valid": each.valid + offset + final_noise * rng.normal()} if each.valid is not None else {}),
-            }
+            splits = {"test": final}
+            if each.valid is not None:
+                splits["valid"] = each.valid + offset + final_noise * rng.normal()
             for split, value in splits.items():
                 probes.append(_probe(member_id, steps, "final", split, "end", "error", value, 2000))
             if trace:
