@@ -1,8 +1,7 @@
 """The best of several configurations and its error, measured on seeds that did not choose it.
 
 The readings of seeds left out are unbiased but lean on each other's choices: Student's interval of their mean covered
-the truth in 60 to 80 % of simulations instead of 95. The interval is therefore that of the lowest true mean, from
-comparisons with the best (`contrasts`).
+the truth in 60 to 80 % of simulations instead of 95. The interval is therefore that of the lowest true mean (`bounds`).
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from analysis.contrasts import cluster_means, gap_interval
+from analysis.contrasts import cluster_means
+from analysis.decay.bounds import gap_bounds
 from analysis.estimates import Estimate, mean_estimate
 
 __all__ = ["Choice", "choose", "lowest_mean"]
@@ -27,17 +27,17 @@ class Choice:
         place: what all seeds together choose.
         error: mean error of such choices: each cluster of seeds is read at what the others choose, so that picking the
             best of many noisy means does not flatter it. With one cluster, the error of those that chose.
+        read: [U] the errors that `error` is the mean of.
         own_seeds: whether `error` was read on the seeds that chose: then it is too low.
     """
 
     place: int
     error: Estimate
+    read: Floats
     own_seeds: bool
 
 
-def choose(
-    error: Floats, choosing: Floats, clusters: Ints, confidence: float, generator: np.random.Generator
-) -> Choice:
+def choose(error: Floats, choosing: Floats, clusters: Ints, confidence: float) -> Choice:
     """Choose among configurations.
 
     Args:
@@ -45,7 +45,6 @@ def choose(
         choosing: [U, K] errors by which is chosen.
         clusters: [U] cluster of each seed.
         confidence: nominal coverage of the interval.
-        generator: for the bootstrap.
 
     Returns:
         The choice; its interval is NaN with fewer than two clusters.
@@ -58,12 +57,13 @@ def choose(
             own = clusters == group
             read[own] = error[own, lowest_mean(choosing[~own])]
     own_seeds = not np.isfinite(read).any()
-    mean = mean_estimate(error[:, place] if own_seeds else read, clusters, confidence)
+    read = error[:, place] if own_seeds else read
+    mean = mean_estimate(read, clusters, confidence)
     means = cluster_means(error[:, np.isfinite(error).any(axis=0)], clusters)
-    high, low = gap_interval(np.zeros((len(means), 1)), means, confidence, generator)  # of 0 - the lowest mean
+    high, low = gap_bounds(np.zeros((len(means), 1)), means, confidence)  # of 0 - the lowest mean
     # The two are different statistics; the interval is stretched where it misses the estimate.
     ends = (np.nan, np.nan) if np.isnan(low) else (float(np.fmin(-low, mean.value)), float(np.fmax(-high, mean.value)))
-    return Choice(place=place, error=replace(mean, low=ends[0], high=ends[1]), own_seeds=own_seeds)
+    return Choice(place=place, error=replace(mean, low=ends[0], high=ends[1]), read=read, own_seeds=own_seeds)
 
 
 def lowest_mean(error: Floats) -> int:

@@ -1,19 +1,22 @@
 """How many decays are necessary: schedules with several decays against the best with one, and one against none.
 
 Both sides may be tuned: each is represented by its best initial learning rate and weight decay, chosen on all other
-seeds and read on the seed left out, paired (`gain`). At equal total length the number of decays alone is compared; at
-unequal length, whether one decay in a longer or shorter run does as well.
+seeds and read on the seed left out, paired (`gain`); the interval holds from two seeds on (`bounds`). At equal total
+length the number of decays alone is compared; at unequal length, whether one decay in a longer or shorter run does as
+well.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from analysis.contrasts import cluster_means
+from analysis.decay.bounds import gap_bounds
 from analysis.decay.outcomes import Config, Outcomes, drop_words
 from analysis.estimates import Estimate
 from analysis.gain import find_gain
@@ -194,6 +197,10 @@ def _compare(
     )
     if gain is None:
         return None
+    both = cluster_means(outcomes.error[:, places], outcomes.arm.clusters)
+    low, high = gap_bounds(both[:, : len(fewer)], both[:, len(fewer) :], confidence)
+    if np.isfinite(low):  # estimate and bounds are different statistics: stretched where they miss it
+        low, high = min(low, gain.estimate.value), max(high, gain.estimate.value)
     best_more, best_fewer = (outcomes.configs[int(place)] for place in (gain.rival_lr, gain.base_lr))
     return Comparison(
         schedule=name,
@@ -202,7 +209,7 @@ def _compare(
         steps=best_more.steps,
         than_steps=best_fewer.steps,
         pooled=pooled,
-        gain=gain.estimate,
+        gain=replace(gain.estimate, low=low, high=high),
         naive=gain.naive,
         best_more=best_more,
         best_fewer=best_fewer,

@@ -3,12 +3,12 @@
 The lowest of many noisy values is too low, and a rebound measured from it too high. So the rows after the decay are
 averaged over windows that widen with the time since (the fall is fast, the rebound slow), the best window is chosen on
 the other clusters of seeds, and the seed left out is read there; every seed is left out once. The last 30 % of the
-level are the end. Intervals are those of comparisons with the best (`gain`).
+level are the end. Intervals are those of a difference to the best (`bounds`).
 """
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.contrasts import cluster_means
+from analysis.decay.bounds import gap_bounds
 from analysis.decay.choice import choose
 from analysis.decay.events import Event
 from analysis.estimates import Estimate, mean_estimate
-from analysis.gain import find_gain
 from analysis.history import history
 from analysis.study import Study
 
@@ -104,7 +105,7 @@ def courses_of(study: Study, members: Sequence[str]) -> pd.DataFrame:
 
 
 def find_rebounds(
-    courses: pd.DataFrame, events: Sequence[Event], *, margin: float, confidence: float, generator: np.random.Generator
+    courses: pd.DataFrame, events: Sequence[Event], *, margin: float, confidence: float
 ) -> tuple[Rebound, ...]:
     """Measure every quantity around every decay.
 
@@ -113,7 +114,6 @@ def find_rebounds(
         events: the decays.
         margin: practical size of a rebound of an error.
         confidence: nominal coverage of the intervals; seeds are the units.
-        generator: for the bootstrap.
 
     Returns:
         For each event its quantities; those not measured on both sides of the decay are left out.
@@ -127,7 +127,7 @@ def find_rebounds(
             continue
         rows = pd.concat(frames, ignore_index=True)
         for name in quantities:
-            rebound = _of_event(rows, event, name, margin, confidence, generator)
+            rebound = _of_event(rows, event, name, margin, confidence)
             if rebound is not None:
                 found.append(rebound)
     return tuple(found)
@@ -149,9 +149,7 @@ def windows(rows: int) -> tuple[tuple[int, int], ...]:
     return tuple(itertools.pairwise(edges))
 
 
-def _of_event(
-    rows: pd.DataFrame, event: Event, quantity: str, margin: float, confidence: float, generator: np.random.Generator
-) -> Rebound | None:
+def _of_event(rows: pd.DataFrame, event: Event, quantity: str, margin: float, confidence: float) -> Rebound | None:
     before, after = event.decay.before, event.decay.after
     rows = rows[rows[quantity].notna()]
     # A loss is a mean over the interval that ends at its step: one across the decay belongs to neither side.
@@ -172,7 +170,7 @@ def _of_event(
         return None  # one row cannot show a course
     cuts = windows(tail)
     means = np.stack([values[:, start:stop].mean(axis=1) for start, stop in cuts], axis=1)
-    best = choose(means, means, clusters, confidence, generator)
+    best = choose(means, means, clusters, confidence)
     end = values[:, tail:].mean(axis=1)
     start, stop = cuts[best.place]
     return Rebound(
@@ -181,29 +179,18 @@ def _of_event(
         before=mean_estimate(was, clusters, confidence),
         best=best.error,
         end=mean_estimate(end, clusters, confidence),
-        drop=_above_best(was, means, clusters, confidence, generator),
-        rebound=_above_best(end, means, clusters, confidence, generator),
+        drop=_above_best(was, best.read, means, clusters, confidence),
+        rebound=_above_best(end, best.read, means, clusters, confidence),
         best_steps=(int(steps[start]), int(steps[stop - 1])),
         margin=margin if quantity.endswith("_error") else np.nan,
     )
 
 
-def _above_best(
-    values: Floats, means: Floats, clusters: Ints, confidence: float, generator: np.random.Generator
-) -> Estimate:
-    """How far [U] values lie above the best of [U, W] windows, paired by seed."""
-    columns = np.column_stack([values, means])[..., None]
-    is_window = np.arange(columns.shape[1])[:, None] > 0
-    places = np.arange(columns.shape[1], dtype=np.float64)
-    gain = find_gain(
-        columns,
-        columns,
-        is_window,
-        ~is_window,
-        places,
-        clusters,
-        margin=0.0,
-        confidence=confidence,
-        generator=generator,
-    )
-    return gain.estimate if gain is not None else Estimate(np.nan, np.nan, np.nan, 0, confidence)
+def _above_best(values: Floats, best: Floats, means: Floats, clusters: Ints, confidence: float) -> Estimate:
+    """How far [U] values lie above the best of [U, W] windows: read at `best`, [U], paired by seed."""
+    mean = mean_estimate(values - best, clusters, confidence)
+    both = cluster_means(np.column_stack([values, means]), clusters)
+    low, high = gap_bounds(both[:, :1], both[:, 1:], confidence)
+    # The two are different statistics; the interval is stretched where it misses the estimate.
+    ends = (np.nan, np.nan) if np.isnan(low) else (min(low, mean.value), max(high, mean.value))
+    return replace(mean, low=ends[0], high=ends[1])

@@ -213,7 +213,7 @@ def _timing(
     lines = tuple(_line(outcomes, key, line, margin, confidence, generator) for key, line in laid.items())
     places = np.array(sorted({place for line in lines for place in line.places}), dtype=np.int64)
     clusters = outcomes.arm.clusters
-    choice = _choice(outcomes, places, confidence, generator)
+    choice = _choice(outcomes, places, confidence)
     single = places[[outcomes.configs[place].decays > 0 for place in places]]
     lower, _ = excess_bounds(cluster_means(outcomes.error[:, places], clusters), confidence, generator)
     times = np.array([_time(outcomes.configs[place]) for place in places])
@@ -225,16 +225,16 @@ def _timing(
         lines=lines,
         line=min(holding, key=lambda number: min(error.value for error in lines[number].errors)),
         choice=choice,
-        single=_choice(outcomes, single, confidence, generator),
+        single=_choice(outcomes, single, confidence),
         interval=_span(times, lower, int(np.searchsorted(places, choice.place))),
         margin=margin,
     )
 
 
-def _choice(outcomes: Outcomes, places: Ints, confidence: float, generator: np.random.Generator) -> Choice:
+def _choice(outcomes: Outcomes, places: Ints, confidence: float) -> Choice:
     """The best of some configurations, its place being that among all."""
     error, choosing = outcomes.error[:, places], outcomes.choosing[:, places]
-    chosen = choose(error, choosing, outcomes.arm.clusters, confidence, generator)
+    chosen = choose(error, choosing, outcomes.arm.clusters, confidence)
     return replace(chosen, place=int(places[chosen.place]))
 
 
@@ -247,7 +247,7 @@ def _line(
     generator: np.random.Generator,
 ) -> Line:
     clusters, error = outcomes.arm.clusters, outcomes.error[:, line]
-    choice = choose(error, outcomes.choosing[:, line], clusters, confidence, generator)
+    choice = choose(error, outcomes.choosing[:, line], clusters, confidence)
     errors = tuple(mean_estimate(column, clusters, confidence) for column in error.T)
     lower, upper = excess_bounds(cluster_means(error, clusters), confidence, generator)
     configs = [outcomes.configs[place] for place in line]

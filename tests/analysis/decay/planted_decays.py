@@ -30,13 +30,14 @@ def drop(
 class Planted:
     """One schedule, trained with every seed.
 
-    `error`: the watched error by steps since the last decay (negative before it); `final`: the mean final error;
+    `error`: the watched error by steps since the last decay (negative before it); `final`, `valid`: mean final errors;
     `noise`: E[G] of each phase; `trunk`: key of the schedule whose rows it continues, from `branch` on.
     """
 
     key: str
     phases: Sequence[Mapping[str, object]]
     final: float = 0.1
+    valid: float | None = None
     error: Callable[[np.ndarray], np.ndarray] = lambda since: np.full(len(since), 0.1)
     noise: Sequence[float] = ()
     trunk: str | None = None
@@ -56,7 +57,6 @@ def plant(
     final_noise: float = 0.0,
     trace: bool = True,
     momentum: float = 0.0,
-    valid: bool = False,
     analysis: Mapping[str, object] | None = None,
     random_seed: int = 0,
 ) -> Path:
@@ -95,7 +95,9 @@ def plant(
             error = each.error(since) + offset + row_noise * rng.normal(size=len(at))
             epochs.append(pd.DataFrame({**common, "train_loss": 3 * error, "train_error": error, "test_error": error}))
             final = each.final + offset + final_noise * rng.normal()
-            splits = {"test": final, **({"valid": final + final_noise * rng.normal()} if valid else {})}
+            splits = {"test": final}
+            if each.valid is not None:
+                splits["valid"] = each.valid + offset + final_noise * rng.normal()
             for split, value in splits.items():
                 probes.append(_probe(member_id, steps, "final", split, "end", "error", value, 2000))
             if trace:
