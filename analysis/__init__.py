@@ -11,6 +11,8 @@ __all__ = ["ANALYSES", "Answer", "Study", "load_study", "write_report"]
 ANALYSES: dict[str, str] = {
     "regimes": "convergence, chaotic equilibrium or divergence: each member's regime and the thresholds between them",
     "band": "final quality by initial learning rate, the band around the best one and the gain over regime 1",
+    "invariance": "whether learning rate and weight decay act only through their product: tests and verdicts",
+    "decay": "what each decay does, when it should come, how many are needed",
     "features": "which features the networks use: accuracy per feature, sparsity, the share locked on one",
     "geometry": "angles and barriers between low-rate, high-rate and averaged solutions of the same pre-training",
     "report": "everything above as one HTML page, figures, tables and answer.json in DIR/report",

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
         description="Analyses of a results folder.\n\n"
-        + "\n".join(f"  {name:9} {text}" for name, text in ANALYSES.items()),
+        + "\n".join(f"  {name:10} {text}" for name, text in ANALYSES.items()),
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

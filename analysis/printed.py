@@ -10,11 +10,15 @@ import pandas as pd
 from analysis.answer import study_answer
 from analysis.arms import lr_text
 from analysis.band_report import analyse, measured_geometry
+from analysis.decay.report import decay_content
 from analysis.figures.basin_geometry import basin_geometry_table
 from analysis.figures.feature_use import feature_use_table
 from analysis.figures.final_quality import final_quality_table
 from analysis.figures.regime_map import regime_map_table
 from analysis.findings import Findings
+from analysis.invariance.answer import invariance_answer
+from analysis.invariance.find import find_invariance
+from analysis.invariance.words import network_sentence
 from analysis.report import write_report
 from analysis.study import Study, load_study
 from analysis.words import sentence, threshold_words
@@ -58,6 +62,23 @@ def _band(directory: Path) -> Printed:
     return "\n\n".join(words), answer
 
 
+def _invariance(directory: Path) -> Printed:
+    found = find_invariance(load_study(directory))
+    words = []
+    for each in found.networks:
+        lines = [network_sentence(each)]
+        lines += [f"  {test.key}  {test.verdict if test.made else 'not made'}: {test.reason}" for test in each.tests]
+        lines += [f"      to run: {test.to_run}" for test in each.tests if test.to_run and not test.made]
+        lines += [f"  note: {each_one.found} Remedy: {each_one.remedy}." for each_one in each.confounders]
+        words.append("\n".join(lines))
+    return "\n\n".join(words), invariance_answer(found)
+
+
+def _decay(directory: Path) -> Printed:
+    content = decay_content(load_study(directory))
+    return content.sentence, dict(content.data)
+
+
 def _features(directory: Path) -> Printed:
     study, findings, _ = _answered(directory)
     if not any(found.feature_rows for found in findings):
@@ -99,6 +120,8 @@ def _report(directory: Path) -> Printed:
 PRINTED: Mapping[str, Callable[[Path], Printed]] = {
     "regimes": _regimes,
     "band": _band,
+    "invariance": _invariance,
+    "decay": _decay,
     "features": _features,
     "geometry": _geometry,
     "report": _report,

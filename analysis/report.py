@@ -10,12 +10,18 @@ from typing import Any
 
 from analysis.band_report import band_content
 from analysis.content import Content
+from analysis.decay.report import decay_content
+from analysis.invariance.report import invariance_content
 from analysis.study import Study, load_study
 from trainables.spec import SpecError
 
 __all__ = ["CONTENTS", "Answer", "write_report"]
 
-CONTENTS: Mapping[str, Callable[[Study], Content]] = {"band": band_content}
+CONTENTS: Mapping[str, Callable[[Study], Content]] = {
+    "band": band_content,
+    "invariance": invariance_content,
+    "decay": decay_content,
+}
 """What makes the report of each kind of study; the kind is the sweep file's `analysis.kind`."""
 
 

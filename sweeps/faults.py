@@ -64,7 +64,7 @@ def sentences(error: ValidationError, root: type[BaseModel], prefix: tuple[int |
     Returns:
         One sentence for each finding.
     """
-    found = [dict(each) for each in error.errors(include_url=False)]
+    found: list[dict[str, Any]] = [dict(each) for each in error.errors(include_url=False)]
     # A list whose only item is faulty counts as empty: the item's own fault says it all.
     short = [each["loc"] for each in found if each["type"] == "too_short"]
     empty = [loc for loc in short if not any(each["loc"][: len(loc)] == loc != each["loc"] for each in found)]

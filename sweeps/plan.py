@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from sweeps.cost import WORKER_BYTES, CostModel, disk_bytes, total_memory, wall_seconds
+from sweeps.equilibrium import Equilibrium, equilibrium_of
 from sweeps.kept import keep_within
 from sweeps.resources import Resources
 from sweeps.schema import Sweep
@@ -50,6 +51,8 @@ class Plan:
         estimated_disk_bytes: the results folder when it is fullest.
         kept_weights_bytes: of it, the weights in `checkpoints/`.
         checkpoint_budget_bytes: most that these may take; None for no limit.
+        equilibrium: time in which weights forget how they began; None where nothing decays weights of free norm.
+        steps_per_epoch: steps in one pass over the training set; None where recipes differ.
         resources: what the plan is made for.
         notes: what a reader should know about it.
     """
@@ -65,6 +68,8 @@ class Plan:
     estimated_disk_bytes: int
     kept_weights_bytes: int
     checkpoint_budget_bytes: int | None
+    equilibrium: Equilibrium | None
+    steps_per_epoch: int | None
     resources: Resources
     notes: tuple[str, ...] = ()
 
@@ -73,7 +78,7 @@ class Plan:
         """The recipes, each once."""
         return tuple({pack.recipe.recipe_id: pack.recipe for pack in self.packs}.values())
 
-    def as_json(self) -> dict[str, int | float | None]:
+    def as_json(self) -> dict[str, int | float | list[float] | None]:
         """The numbers for `lratlas plan --json`."""
         return {
             "members": len(self.members),
@@ -87,6 +92,8 @@ class Plan:
             "estimated_disk_bytes": self.estimated_disk_bytes,
             "kept_weights_bytes": self.kept_weights_bytes,
             "checkpoint_budget_bytes": self.checkpoint_budget_bytes,
+            "equilibrium_steps": [self.equilibrium.shortest, self.equilibrium.longest] if self.equilibrium else None,
+            "steps_per_epoch": self.steps_per_epoch,
         }
 
 
@@ -157,6 +164,7 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
     ]
     weights = {recipe_id: cost.memory.weight_bytes for recipe_id, cost in costs.items()}
     kept = keep_within(packs, weights, sweep.run.checkpoint_bytes)
+    epochs = {cost.sizes.train // cost.recipe.batch_size for cost in costs.values()}
     linked = {node.owner.member_id: node.owner for some in groups.values() for tree in some for node in tree.nodes}
     return Plan(
         members=tuple(linked[member.member_id] for member in found),
@@ -172,6 +180,8 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
         estimated_disk_bytes=round(disk_bytes(packs, costs, kept.bytes, lanes)),
         kept_weights_bytes=kept.bytes,
         checkpoint_budget_bytes=sweep.run.checkpoint_bytes,
+        equilibrium=equilibrium_of(found),
+        steps_per_epoch=epochs.pop() if len(epochs) == 1 else None,
         resources=resources,
         notes=(*_notes(sweep, resources.gpus, costs), *([kept.note] if kept.note else [])),
     )

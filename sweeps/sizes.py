@@ -14,7 +14,7 @@ __all__ = ["Sizes"]
 
 _IMAGE = 3072
 _FORMULA_TASKS = ("digits", "tick_features")
-_FORMULA_MODELS = ("mlp", "mlp_si")
+_FORMULA_MODELS = ("mlp", "mlp_norm", "mlp_si")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,22 +104,23 @@ class Sizes:
         features = int(task.get("features") or 0)
         inputs, outputs = (2 * features, 1) if features else (64, 10)
         width, depth = int(model["width"] or 0), int(model["depth"] or 0)
-        hidden, head, norm = inputs * width + (depth - 1) * width**2, width * outputs, model.get("norm", "layer")
-        practical = recipe.model == "mlp"
-        if practical:
-            hidden += depth * width * (1 if norm == "none" else 3) + outputs
+        maps, head = inputs * width + (depth - 1) * width**2, width * outputs
+        norm, practical = model.get("norm", "layer"), recipe.model == "mlp"
+        everything = practical or model.get("trains") == "all"
+        biases = depth * width + outputs if practical else 0
+        affine = 2 * depth * width if everything and norm != "none" else 0
         return cls(
             inputs=inputs,
-            trained=hidden + head if practical else hidden,
-            frozen=0 if practical else head,
+            trained=maps + biases + affine + (head if everything else 0),
+            frozen=0 if everything else head,
             buffers=depth * (2 * width + 1) if norm == "batch" else 0,
-            multiply_adds=inputs * width + (depth - 1) * width**2 + head,
+            multiply_adds=maps + head,
             units=inputs + depth * width + outputs,
             train=int(task["train_size"] or 0),
             test=int(task["test_size"] or 0),
             probe_sets=features if probes else 0,
             probe=int(task.get("probe_size") or 0),
-            stackable=not practical or (norm != "batch" and not model.get("dropout")),
+            stackable=not model.get("dropout"),
             sample_bytes=4 * inputs + 8,
             draw_bytes=8 * inputs * (int(task["train_size"] or 0) + int(task["test_size"] or 0)),
         )

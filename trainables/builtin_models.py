@@ -35,6 +35,20 @@ _MODELS = (
         },
     ),
     Builtin(
+        name="mlp_norm",
+        target="trainables.models.mlp:mlp_norm",
+        summary="MLP without biases, with batch, layer or no norm, trained wholly or in its hidden weights alone",
+        parameters={
+            "width": _count(32, low=2),
+            "depth": _count(2, high=64),
+            "norm": Parameter(kind=str, default="batch", choices=("batch", "layer", "none")),
+            "trains": Parameter(kind=str, default="hidden", choices=("hidden", "all")),
+            "head_norm": HEAD_NORM,
+            "norm_eps": Parameter(kind=float, default=1e-8, low=0.0, high=1.0),
+            "head_seed": Parameter(kind=int, default=-1, low=-1, high=2**31 - 1),
+        },
+    ),
+    Builtin(
         name="mlp",
         target="trainables.models.mlp:mlp",
         summary="ordinary MLP: biases, an optional norm, ReLU; every parameter trained",

@@ -12,13 +12,14 @@ from trainables.arena import Arena, StackedSplit, open_arena
 from trainables.executors.base import Loss, is_out_of_memory
 from trainables.invariance import scale_invariant_parameters
 from trainables.noise import prepare
+from trainables.norm_statistics import reestimate_norms, reestimate_stacked
 from trainables.population import to_module_layout
 from trainables.precision import computes_in_bfloat16, master_dtype
 from trainables.spec import Recipe
 from trainables.stacking import Stacked, batched_form
 from trainables.tasks.base import Task, errors
 
-__all__ = ["Evaluation", "Evaluator", "Yardstick", "evaluate_loop", "evaluate_stacked", "reestimate_norms"]
+__all__ = ["Evaluation", "Evaluator", "Yardstick", "evaluate_loop", "evaluate_stacked"]
 
 ELEMENTS = 1 << 18  # input elements in one batched forward: its activations then stay in a core's cache
 MOST_ELEMENTS = 1 << 22  # beyond, the samples of large data sets are taken in parts
@@ -196,42 +197,6 @@ def evaluate_loop(
     return Evaluation(torch.stack(losses), torch.stack(wrong), split.samples)
 
 
-@torch.no_grad()
-def reestimate_norms(
-    module: nn.Module, state: Mapping[str, Tensor], train: StackedSplit, draws: Tensor, yardstick: Yardstick
-) -> None:
-    """Replace batch-norm statistics by exact averages over the training set, for weights that were averaged or mixed.
-
-    Args:
-        module: one network; only its structure is used.
-        state: as in `evaluate_loop`; its norm buffers are rewritten in place.
-        train: the training split.
-        draws: each row's draw, `[N]`.
-        yardstick: how samples are read.
-    """
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    was_training = module.training
-    module.train()
-    for norm in norms:
-        norm.momentum = None  # torch's name for a cumulative average
-    for name, tensor in state.items():
-        if name.endswith(("running_mean", "num_batches_tracked")):
-            tensor.zero_()
-        elif name.endswith("running_var"):
-            tensor.fill_(1)
-    for row, draw in enumerate(draws.tolist()):
-        own = {name: tensor[row] for name, tensor in state.items()}
-        for x in torch.split(train.x[draw], 500):
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=yardstick.autocast):
-                functional_call(module, own, (yardstick.inputs(x),))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    module.train(was_training)
-
-
 class Evaluator:
     """Evaluates solutions of one recipe, given as stacked `state_dict` entries.
 
@@ -282,7 +247,13 @@ class Evaluator:
             data_seeds: as in `__call__`.
         """
         draws = torch.as_tensor([self._arena.draws[seed] for seed in data_seeds])
-        reestimate_norms(self._module, weights, self._arena.train, draws, self._yardstick)
+        if self._stacked is None:
+            reestimate_norms(self._module, weights, self._arena.train, draws, self._yardstick)
+            return
+        # buffers have one layout: what is rewritten are the caller's own
+        statistics = {name: weights[name] for name in self._stacked.statistics}
+        transposed = to_module_layout(weights, self._stacked.transposed) | statistics
+        reestimate_stacked(self._stacked, transposed, self._arena.train, draws, self._yardstick)
 
     @torch.no_grad()
     def seconds_per_solution(self, weights: Mapping[str, Tensor], data_seed: int) -> float:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from trainables.arena import Arena
 from trainables.checkpoint import save_checkpoint
-from trainables.evaluate import Evaluation, Yardstick, evaluate_loop, evaluate_stacked, reestimate_norms
+from trainables.evaluate import Evaluation, Yardstick, evaluate_loop, evaluate_stacked
+from trainables.norm_statistics import reestimate_norms, reestimate_stacked
 from trainables.population import to_module_layout
 from trainables.predict import predict
 from trainables.rows import ProbeRow
@@ -56,6 +57,8 @@ class Judge:
         """Recompute norm statistics of averaged weights, in place; arguments as in `evaluate`."""
         if self._model is None:
             reestimate_norms(self._module, weights, self._arena.train, draws, self._yardstick)
+        else:
+            reestimate_stacked(self._model, weights, self._arena.train, draws, self._yardstick)
 
     def probe(
         self,

@@ -41,8 +41,9 @@ def arm_answer(found: ArmDecays) -> dict[str, Any]:
 
     Returns:
         Keys `sentence, metric, chosen_on, jumps, best_single_decay, recommended_decay_at, recommended_ci,
-        within_margin, significant, grid, timings, decays_needed, comparisons, n_seeds, n_clusters, notes`.
-        `recommended_decay_at` is null where no decay is best (`best_single_decay` then has an empty `decay_at`).
+        recommended_ci_at_these_settings, significant, within_margin, grid, timings, decays_needed, comparisons,
+        n_seeds, n_clusters, notes`.
+        `recommended_decay_at` is null where no decay at all is best.
     """
     timing = found.timing
     return {
@@ -79,16 +80,17 @@ def _nothing() -> dict[str, Any]:
 
 def _recommended(timing: Timing | None) -> dict[str, Any]:
     if timing is None:
-        empty = ("best_single_decay", "recommended_decay_at", "recommended_ci", "significant")
-        return {**dict.fromkeys(empty), "within_margin": [], "grid": []}
+        empty = ["best_single_decay", "recommended_decay_at", "recommended_ci", "recommended_ci_at_these_settings"]
+        return {**dict.fromkeys([*empty, "significant"]), "within_margin": [], "grid": []}
     return {
         "best_single_decay": {
-            **_config(timing.config),
-            "error": timing.choice.error.as_json(),
-            "error_on_seeds_that_chose": timing.choice.own_seeds,
+            **_config(timing.single_config),
+            "error": timing.single.error.as_json(),
+            "error_on_seeds_that_chose": timing.single.own_seeds,
         },
         "recommended_decay_at": timing.decay_at,
         "recommended_ci": [finite_or_none(end) for end in timing.interval],
+        "recommended_ci_at_these_settings": [finite_or_none(end) for end in timing.best_line.interval],
         "significant": timing.significant,
         "within_margin": list(timing.best_line.within_margin),
         "grid": timing.grid_json(),

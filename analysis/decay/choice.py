@@ -1,10 +1,16 @@
-"""The best of several configurations and its error, measured on seeds that did not choose it."""
+"""The best of several configurations and its error, measured on seeds that did not choose it.
 
-from dataclasses import dataclass
+The readings of seeds left out are unbiased but lean on each other's choices: Student's interval of their mean covered
+the truth in 60 to 80 % of simulations instead of 95. The interval is therefore that of the lowest true mean, from
+comparisons with the best (`contrasts`).
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from analysis.contrasts import cluster_means, gap_interval
 from analysis.estimates import Estimate, mean_estimate
 
 __all__ = ["Choice", "choose", "lowest_mean"]
@@ -29,7 +35,9 @@ class Choice:
     own_seeds: bool
 
 
-def choose(error: Floats, choosing: Floats, clusters: Ints, confidence: float) -> Choice:
+def choose(
+    error: Floats, choosing: Floats, clusters: Ints, confidence: float, generator: np.random.Generator
+) -> Choice:
     """Choose among configurations.
 
     Args:
@@ -37,9 +45,10 @@ def choose(error: Floats, choosing: Floats, clusters: Ints, confidence: float) -
         choosing: [U, K] errors by which is chosen.
         clusters: [U] cluster of each seed.
         confidence: nominal coverage of the interval.
+        generator: for the bootstrap.
 
     Returns:
-        The choice.
+        The choice; its interval is NaN with fewer than two clusters.
     """
     place = lowest_mean(choosing)
     groups = np.unique(clusters[np.isfinite(choosing).any(axis=1)])
@@ -49,11 +58,12 @@ def choose(error: Floats, choosing: Floats, clusters: Ints, confidence: float) -
             own = clusters == group
             read[own] = error[own, lowest_mean(choosing[~own])]
     own_seeds = not np.isfinite(read).any()
-    return Choice(
-        place=place,
-        error=mean_estimate(error[:, place] if own_seeds else read, clusters, confidence),
-        own_seeds=own_seeds,
-    )
+    mean = mean_estimate(error[:, place] if own_seeds else read, clusters, confidence)
+    means = cluster_means(error[:, np.isfinite(error).any(axis=0)], clusters)
+    high, low = gap_interval(np.zeros((len(means), 1)), means, confidence, generator)  # of 0 - the lowest mean
+    # The two are different statistics; the interval is stretched where it misses the estimate.
+    ends = (np.nan, np.nan) if np.isnan(low) else (float(np.fmin(-low, mean.value)), float(np.fmax(-high, mean.value)))
+    return Choice(place=place, error=replace(mean, low=ends[0], high=ends[1]), own_seeds=own_seeds)
 
 
 def lowest_mean(error: Floats) -> int:

@@ -151,7 +151,7 @@ def _of_arm(
         arm=arm,
         events=events,
         jumps=find_jumps(traces, events, confidence),
-        rebounds=find_rebounds(courses, events, margin, confidence),
+        rebounds=find_rebounds(courses, events, margin=margin, confidence=confidence, generator=generator),
         outcomes=outcomes,
         timings=find_timings(outcomes, margin=margin, confidence=confidence, generator=generator),
         comparisons=find_comparisons(outcomes, margin=margin, confidence=confidence, generator=generator),

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.decay.events import Event
-from analysis.decay.predictions import angle_ratio, equilibrium_ratio, just_after
+from analysis.decay.predictions import angle_ratio, course, equilibrium_ratio, just_after
 from analysis.estimates import Estimate, finite_or_none, mean_estimate
 from analysis.history import history
 from analysis.study import Study
 
-__all__ = ["WHOLE", "Jump", "find_jumps", "traces_of", "whole_group"]
+__all__ = ["WHOLE", "Jump", "find_jumps", "level_means", "traces_of", "whole_group"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,6 +38,9 @@ class Jump:
         group: the layer, or one of `WHOLE`.
         just_after: effective LR of the first interval after the decay by that before.
         predicted_just_after: the factor of the LR (and of a kick).
+        predicted_interval: the same averaged over that first interval, in which the recovery has begun; NaN without
+            weight decay before.
+        interval: steps in it.
         at_end: effective LR at the end of the level after by that before.
         predicted_at_end: sqrt(product factor / noise ratio), the noise ratio being each run's own; NaN where weight
             decay is off.
@@ -51,6 +54,8 @@ class Jump:
     group: str
     just_after: Estimate
     predicted_just_after: float
+    predicted_interval: float
+    interval: int
     at_end: Estimate
     predicted_at_end: Estimate
     agreement: Estimate
@@ -64,6 +69,8 @@ class Jump:
             "group": self.group,
             "effective_lr_just_after": self.just_after.as_json(),
             "predicted_just_after": self.predicted_just_after,
+            "predicted_over_first_interval": finite_or_none(self.predicted_interval),
+            "first_interval_steps": self.interval,
             "effective_lr_at_end": self.at_end.as_json(),
             "predicted_at_end": self.predicted_at_end.as_json(),
             "at_end_by_prediction": self.agreement.as_json(),
@@ -129,10 +136,11 @@ def whole_group(jumps: Sequence[Jump]) -> tuple[Jump, ...]:
 def _of_event(rows: pd.DataFrame, event: Event, confidence: float) -> list[Jump]:
     before, after = event.decay.before, event.decay.after
     step, start = rows["step"], rows["step"] - rows["n"]
-    old = _means(rows[(start >= before.start) & (step <= before.stop)], before.tail)
+    old = level_means(rows[(start >= before.start) & (step <= before.stop)], before.tail)
     behind = rows[(start >= after.start) & (step <= after.stop)].sort_values("step", kind="stable")
     first = behind.groupby(["group", "unit"])["effective_lr"].first()
-    new = _means(behind, after.tail)
+    interval = int(behind["n"].iloc[0]) if len(behind) else 0
+    new = level_means(behind, after.tail)
     clusters = event.arm.clusters[list(event.units)]
     jumps = []
     for group in sorted(set(old.index.get_level_values(0)), key=lambda name: (name not in WHOLE, name)):
@@ -158,6 +166,8 @@ def _of_event(rows: pd.DataFrame, event: Event, confidence: float) -> list[Jump]
                 event=event,
                 group=group,
                 predicted_just_after=just_after(event.decay),
+                predicted_interval=_over_interval(event, interval, estimates["noise"].value),
+                interval=interval,
                 predicted_angle=angle_ratio(event.decay),
                 **estimates,
             )
@@ -165,8 +175,24 @@ def _of_event(rows: pd.DataFrame, event: Event, confidence: float) -> list[Jump]
     return jumps
 
 
-def _means(rows: pd.DataFrame, tail: int) -> pd.DataFrame:
-    """Means over the intervals that end after `tail`, by group and unit; the last interval where none does."""
+def _over_interval(event: Event, steps: int, noise: float) -> float:
+    """Predicted mean ratio over the first steps after a decay."""
+    if not steps:
+        return np.nan
+    since = np.arange(steps, dtype=np.float64)
+    return float(course(event.decay, event.momentum, since, noise if np.isfinite(noise) else 1.0).mean())
+
+
+def level_means(rows: pd.DataFrame, tail: int) -> pd.DataFrame:
+    """Means over a level's end, by layer and run.
+
+    Args:
+        rows: of one level, from `traces_of`, with the column `unit` added.
+        tail: the step after which the end begins; where no interval ends later, the last one is taken.
+
+    Returns:
+        Columns `weight` (steps), `effective_lr`, `unit_grad_norm_sq` and `angle` (root mean square), by group and unit.
+    """
     last = rows.groupby(["group", "unit"])["step"].transform("max")
     kept = rows[(rows["step"] > tail) | (rows["step"] == last)]
     weight = kept["n"].astype(np.float64)

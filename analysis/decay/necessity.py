@@ -119,7 +119,7 @@ def find_comparisons(
             alone = len(patterns) == 1
             found += [_compare(name, places, singles, 1, alone, *shared) for name, places in patterns.items()]
         one, none = (outcomes.where(decays=decays, steps=steps) for decays in (1, 0))
-        found.append(_compare("one decay", one, none, 0, True, *shared))
+        found.append(_compare("one decay, at its best,", one, none, 0, True, *shared))
     return tuple(each for each in found if each is not None)
 
 

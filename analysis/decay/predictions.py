@@ -96,11 +96,16 @@ def course(decay: Decay, momentum: float, steps: Floats, noise: float = 1.0) -> 
         noise: E[G] after by E[G] before.
 
     Returns:
-        One ratio for each; without weight decay after the decay gamma grows for ever and the ratio is NaN.
+        One ratio for each; where weight decay is off, gamma grows evenly and the ratio falls for ever. NaN without
+        weight decay before the decay, where there was no equilibrium.
     """
-    rate, end = intrinsic_lr(decay.after, momentum), equilibrium_ratio(decay, noise)
-    if not np.isfinite(end):
+    old, rate = intrinsic_lr(decay.before, momentum), intrinsic_lr(decay.after, momentum)
+    if old <= 0:
         return np.full(len(steps), np.nan)
-    start, goal = just_after(decay) ** -2, end**-2
-    ratio: Floats = (goal + (start - goal) * np.exp(-4 * rate * steps)) ** -0.5
+    start, growth = just_after(decay) ** -2, 4 * old * noise  # 2 E[G] in units of the old equilibrium, per step
+    if rate > 0:
+        gamma = growth / (4 * rate) * -np.expm1(-4 * rate * steps) + start * np.exp(-4 * rate * steps)
+    else:
+        gamma = start + growth * steps
+    ratio: Floats = gamma**-0.5
     return ratio

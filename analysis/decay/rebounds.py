@@ -1,11 +1,12 @@
 """Loss and error after a decay: how far they fall, and how much of that is lost again by the end.
 
-The lowest of many noisy values is too low, and a rebound measured from it too high. So the step of the best is chosen
-on the other clusters of seeds, and the seed left out is read at that step; every seed is left out once. The end is the
-mean from the start of the last 30 % of the level, or from the best step where that is later: a course that only falls
-has no rebound.
+The lowest of many noisy values is too low, and a rebound measured from it too high. So the rows after the decay are
+averaged over windows that widen with the time since (the fall is fast, the rebound slow), the best window is chosen on
+the other clusters of seeds, and the seed left out is read there; every seed is left out once. The last 30 % of the
+level are the end. Intervals are those of comparisons with the best (`gain`).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,15 +16,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.decay.choice import choose
 from analysis.decay.events import Event
 from analysis.estimates import Estimate, mean_estimate
+from analysis.gain import find_gain
 from analysis.history import history
 from analysis.study import Study
 
-__all__ = ["Rebound", "ReboundVerdict", "courses_of", "cross_fitted_best", "find_rebounds"]
+__all__ = ["Rebound", "ReboundVerdict", "courses_of", "find_rebounds", "windows"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+_GROWTH = 1.5
+"""Width of a window by its distance from the decay: a dozen windows over a hundred rows."""
 
 
 class ReboundVerdict(StrEnum):
@@ -43,11 +50,11 @@ class Rebound:
         event: the decay.
         quantity: a column of `epochs`, such as `test_error`.
         before: mean over the last 30 % of the level before.
-        best: at the best step after the decay, chosen on other seeds.
+        best: in the best window between the decay and the end, chosen on other seeds.
         end: at the end of the level after.
         drop: before - best.
         rebound: end - best.
-        best_step: the step that all seeds together choose.
+        best_steps: first and last step of the window that all seeds together choose.
         margin: rebounds below it count as none; NaN for a loss, of which no margin is known.
     """
 
@@ -58,7 +65,7 @@ class Rebound:
     end: Estimate
     drop: Estimate
     rebound: Estimate
-    best_step: int
+    best_steps: tuple[int, int]
     margin: float
 
     @property
@@ -79,7 +86,7 @@ class Rebound:
         """The course as JSON holds it; errors are fractions."""
         names = ("before", "best", "end", "drop", "rebound")
         estimates = {name: getattr(self, name).as_json() for name in names}
-        return {**estimates, "best_step": self.best_step, "verdict": str(self.verdict)}
+        return {**estimates, "best_steps": list(self.best_steps), "verdict": str(self.verdict)}
 
 
 def courses_of(study: Study, members: Sequence[str]) -> pd.DataFrame:
@@ -97,7 +104,7 @@ def courses_of(study: Study, members: Sequence[str]) -> pd.DataFrame:
 
 
 def find_rebounds(
-    courses: pd.DataFrame, events: Sequence[Event], margin: float, confidence: float
+    courses: pd.DataFrame, events: Sequence[Event], *, margin: float, confidence: float, generator: np.random.Generator
 ) -> tuple[Rebound, ...]:
     """Measure every quantity around every decay.
 
@@ -106,6 +113,7 @@ def find_rebounds(
         events: the decays.
         margin: practical size of a rebound of an error.
         confidence: nominal coverage of the intervals; seeds are the units.
+        generator: for the bootstrap.
 
     Returns:
         For each event its quantities; those not measured on both sides of the decay are left out.
@@ -119,34 +127,31 @@ def find_rebounds(
             continue
         rows = pd.concat(frames, ignore_index=True)
         for name in quantities:
-            rebound = _of_event(rows, event, name, margin, confidence)
+            rebound = _of_event(rows, event, name, margin, confidence, generator)
             if rebound is not None:
                 found.append(rebound)
     return tuple(found)
 
 
-def cross_fitted_best(after: Floats, tail: int, clusters: Ints) -> tuple[Floats, Floats]:
-    """Values at the best place and at the end, the best place being chosen without the seed that is read.
+def windows(rows: int) -> tuple[tuple[int, int], ...]:
+    """Cut rows into windows whose ends lie half as far again from the decay as their beginnings.
 
     Args:
-        after: [U, S] values by seed and step after the decay, all finite.
-        tail: first place of the end.
-        clusters: [U] cluster of each seed; with one cluster the choice is made on the seeds that are read.
+        rows: their number, at least 1.
 
     Returns:
-        [U] at the best place and [U] at the end: the mean from the later of the best place and `tail`.
+        First row and one past the last of each: (0, 1), (1, 2), (2, 3), (3, 4), (4, 6), (6, 9) ...
     """
-    best, end = np.empty(len(after)), np.empty(len(after))
-    groups = np.unique(clusters)
-    for group in groups:
-        own = clusters == group
-        place = int(after[~own if len(groups) > 1 else own].mean(axis=0).argmin())
-        best[own] = after[own, place]
-        end[own] = after[own, max(place, tail) :].mean(axis=1)
-    return best, end
+    edges = [0, 1]
+    while edges[-1] < rows:
+        edges.append(max(edges[-1] + 1, int(edges[-1] * _GROWTH)))
+    edges[-1] = rows
+    return tuple(itertools.pairwise(edges))
 
 
-def _of_event(rows: pd.DataFrame, event: Event, quantity: str, margin: float, confidence: float) -> Rebound | None:
+def _of_event(
+    rows: pd.DataFrame, event: Event, quantity: str, margin: float, confidence: float, generator: np.random.Generator
+) -> Rebound | None:
     before, after = event.decay.before, event.decay.after
     rows = rows[rows[quantity].notna()]
     # A loss is a mean over the interval that ends at its step: one across the decay belongs to neither side.
@@ -163,12 +168,42 @@ def _of_event(rows: pd.DataFrame, event: Event, quantity: str, margin: float, co
     steps = table.columns.to_numpy(dtype=np.int64)
     clusters = event.arm.clusters[np.array(event.units)[table.index.to_numpy(dtype=np.int64)]]
     tail = min(int(np.searchsorted(steps, after.tail, side="right")), len(steps) - 1)
-    best, end = cross_fitted_best(values, tail, clusters)
-    columns = {"before": was, "best": best, "end": end, "drop": was - best, "rebound": end - best}
+    if tail < 1:
+        return None  # one row cannot show a course
+    cuts = windows(tail)
+    means = np.stack([values[:, start:stop].mean(axis=1) for start, stop in cuts], axis=1)
+    best = choose(means, means, clusters, confidence, generator)
+    end = values[:, tail:].mean(axis=1)
+    start, stop = cuts[best.place]
     return Rebound(
         event=event,
         quantity=quantity,
-        best_step=int(steps[values.mean(axis=0).argmin()]),
+        before=mean_estimate(was, clusters, confidence),
+        best=best.error,
+        end=mean_estimate(end, clusters, confidence),
+        drop=_above_best(was, means, clusters, confidence, generator),
+        rebound=_above_best(end, means, clusters, confidence, generator),
+        best_steps=(int(steps[start]), int(steps[stop - 1])),
         margin=margin if quantity.endswith("_error") else np.nan,
-        **{name: mean_estimate(each, clusters, confidence) for name, each in columns.items()},
     )
+
+
+def _above_best(
+    values: Floats, means: Floats, clusters: Ints, confidence: float, generator: np.random.Generator
+) -> Estimate:
+    """How far [U] values lie above the best of [U, W] windows, paired by seed."""
+    columns = np.column_stack([values, means])[..., None]
+    is_window = np.arange(columns.shape[1])[:, None] > 0
+    places = np.arange(columns.shape[1], dtype=np.float64)
+    gain = find_gain(
+        columns,
+        columns,
+        is_window,
+        ~is_window,
+        places,
+        clusters,
+        margin=0.0,
+        confidence=confidence,
+        generator=generator,
+    )
+    return gain.estimate if gain is not None else Estimate(np.nan, np.nan, np.nan, 0, confidence)

@@ -150,7 +150,10 @@ def parse_schedule(phases: str | Sequence[Mapping[str, Any]], momentum: float = 
     for phase in content:
         steps, curve = int(phase["steps"]), Curve(**(phase.get("curve") or {}))
         kick, begun = float(phase.get("kick") or 1.0), 0
-        for stretch in stretches(curve, steps):
+        parts = stretches(curve, steps)
+        for number, stretch in enumerate(parts):
+            if number + 1 < len(parts) and stretch.stop - begun == 1 and parts[number + 1].factor is None:
+                continue  # a curve's first update, still at the full rate, is no level: it belongs to the curve
             factor = 1.0 if stretch.factor is None else stretch.factor
             level = Level(
                 start=start + begun,

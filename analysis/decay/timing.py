@@ -7,7 +7,7 @@ times that may be the best, over all lines together, for the line was chosen fro
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,7 @@ class Timing:
         lines: by initial learning rate, weight decay and drop.
         line: place of the line that holds the best schedule of all.
         choice: the best schedule (a place in `outcomes.configs`), its error on seeds that did not choose it.
+        single: likewise, of those with a decay.
         interval: span of the decay times of all schedules that may be the best; NaN with fewer than two clusters.
         margin: practical size of a difference.
     """
@@ -85,6 +86,7 @@ class Timing:
     lines: tuple[Line, ...]
     line: int
     choice: Choice
+    single: Choice
     interval: tuple[float, float]
     margin: float
 
@@ -97,6 +99,11 @@ class Timing:
     def config(self) -> Config:
         """The best schedule."""
         return self.outcomes.configs[self.choice.place]
+
+    @property
+    def single_config(self) -> Config:
+        """The best schedule with a decay."""
+        return self.outcomes.configs[self.single.place]
 
     @property
     def decay_at(self) -> int | None:
@@ -206,21 +213,29 @@ def _timing(
     lines = tuple(_line(outcomes, key, line, margin, confidence, generator) for key, line in laid.items())
     places = np.array(sorted({place for line in lines for place in line.places}), dtype=np.int64)
     clusters = outcomes.arm.clusters
-    among = choose(outcomes.error[:, places], outcomes.choosing[:, places], clusters, confidence)
-    best = int(places[among.place])
+    choice = _choice(outcomes, places, confidence, generator)
+    single = places[[outcomes.configs[place].decays > 0 for place in places]]
     lower, _ = excess_bounds(cluster_means(outcomes.error[:, places], clusters), confidence, generator)
     times = np.array([_time(outcomes.configs[place]) for place in places])
-    holding = [number for number, line in enumerate(lines) if best in line.places]
+    holding = [number for number, line in enumerate(lines) if choice.place in line.places]
     return Timing(
         outcomes=outcomes,
         steps=steps,
         equal_total=equal_total,
         lines=lines,
         line=min(holding, key=lambda number: min(error.value for error in lines[number].errors)),
-        choice=Choice(place=best, error=among.error, own_seeds=among.own_seeds),
-        interval=_span(times, lower, among.place),
+        choice=choice,
+        single=_choice(outcomes, single, confidence, generator),
+        interval=_span(times, lower, int(np.searchsorted(places, choice.place))),
         margin=margin,
     )
+
+
+def _choice(outcomes: Outcomes, places: Ints, confidence: float, generator: np.random.Generator) -> Choice:
+    """The best of some configurations, its place being that among all."""
+    error, choosing = outcomes.error[:, places], outcomes.choosing[:, places]
+    chosen = choose(error, choosing, outcomes.arm.clusters, confidence, generator)
+    return replace(chosen, place=int(places[chosen.place]))
 
 
 def _line(
@@ -232,7 +247,7 @@ def _line(
     generator: np.random.Generator,
 ) -> Line:
     clusters, error = outcomes.arm.clusters, outcomes.error[:, line]
-    choice = choose(error, outcomes.choosing[:, line], clusters, confidence)
+    choice = choose(error, outcomes.choosing[:, line], clusters, confidence, generator)
     errors = tuple(mean_estimate(column, clusters, confidence) for column in error.T)
     lower, upper = excess_bounds(cluster_means(error, clusters), confidence, generator)
     configs = [outcomes.configs[place] for place in line]

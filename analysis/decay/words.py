@@ -80,7 +80,7 @@ def timing_words(timing: Timing) -> str:
         tried = sorted({time for each in timing.lines for time in each.times})
         inside = [time for time in tried if low <= time <= high]
         all_times = " (all that were tried)" if inside == tried else ""
-        end = ", none included" if _ends_with_none(timing, high) else ""
+        end = " (and none)" if _ends_with_none(timing, high) else ""
         parts.append(
             f"the difference to other times is not significant: decay times from {low:,.0f} to {high:,.0f} steps{end} "
             f"may be the best{all_times} ({confidence} confidence)"
@@ -98,8 +98,10 @@ def comparison_words(found: Comparison) -> str:
     """Whether more decays are needed."""
     fewer = "a single decay" if found.than == 1 else "no decay"
     length = "" if found.equal_length else f" of {found.than_steps:,} steps"
-    what = found.schedule if found.pooled else f"the schedule with {found.schedule}"
-    subject = f"The best of {what}" if found.schedule.startswith(("all", "one")) else what[:1].upper() + what[1:]
+    if found.than == 0:
+        subject = _capital(found.schedule)
+    else:
+        subject = f"{'The best of' if found.schedule.startswith('all') else 'The schedule with'} {found.schedule}"
     gain = f"{points(found.gain)} against {fewer}{length}, {_seeds(found.gain.n)}"
     if found.verdict is Need.UNKNOWN:
         return f"{subject}: a gain of {gain}; too few seeds for an interval, so nothing can be said."
@@ -114,9 +116,12 @@ def jump_words(jump: Jump) -> str:
     """The effective learning rate and the angle at a decay, beside what theory says."""
     event = jump.event
     where = "" if jump.group in WHOLE else f" of {jump.group}"
+    over = ""
+    if np.isfinite(jump.predicted_interval):
+        over = f", {jump.predicted_interval:.3g} over the {jump.interval} steps that were averaged"
     parts = [
         f"{_capital(event.label)}: the effective learning rate{where} is {_ratio(jump.just_after)} times its old "
-        f"equilibrium just after (predicted {jump.predicted_just_after:.3g})"
+        f"equilibrium just after (predicted {jump.predicted_just_after:.3g} at once{over})"
     ]
     end = f"{_ratio(jump.at_end)} times at the end"
     if np.isfinite(jump.predicted_at_end.value):
@@ -155,10 +160,10 @@ def rebound_words(found: Rebound, introduced: Event | None = None) -> str:
     subject = f"the {found.quantity.replace('_', ' ')}"
     falls = "falls" if found.drop.low > 0 or np.isnan(found.drop.low) else "goes"
     course = f"{where}{subject} {falls} from {number(found.before)} to {number(found.best)}{f' {unit}' if unit else ''}"
-    how = f"{_seeds(found.rebound.n)}, best step chosen on the others"
+    how = f"{_seeds(found.rebound.n)}, the best stretch chosen on the others"
     end, change = number(found.end), difference(found.rebound)
     if found.verdict is ReboundVerdict.UNKNOWN:
-        text = f"{course} and ends at {end} ({change}; one seed, on which the best step was chosen: no interval)"
+        text = f"{course} and ends at {end} ({change}; one seed, on which the best stretch was chosen: no interval)"
     elif found.verdict is ReboundVerdict.REBOUND:
         text = f"{course} and returns to {end}: a rebound of {change} ({how})"
     elif found.verdict is ReboundVerdict.NO_REBOUND:

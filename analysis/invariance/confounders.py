@@ -109,7 +109,7 @@ def symmetry_of(recipe: Recipe, data_seed: int) -> Symmetry | None:
 
 
 def confounders_of(
-    network: Network, runs: Runs, recipe: Recipe | None, symmetry: Symmetry | None, as_trained: float | None
+    network: Network, runs: Runs, recipe: Recipe | None, symmetry: Symmetry | None, own_eps: float | None
 ) -> list[Confounder]:
     """Everything that was found.
 
@@ -118,17 +118,17 @@ def confounders_of(
         runs: its runs at equilibrium.
         recipe: its recipe, if known.
         symmetry: its parameters, if known.
-        as_trained: worst loss difference of the exact pair with the network's own norm eps; None where not measured.
+        own_eps: worst loss difference of the exact pair with the network's own norm eps; None where eps says nothing.
 
     Returns:
         Empty where nothing was.
     """
     found = [*_of_parameters(symmetry), *_of_recipe(network, recipe), *_of_runs(network, runs)]
-    if as_trained is not None and as_trained > 1e-4:
+    if own_eps is not None and own_eps > 1e-4:
         found.append(
             Confounder(
                 name="norm eps",
-                found=f"With the eps of its own norm layers an exact pair drifts apart by {as_trained:.2g} in the loss: "
+                found=f"With the eps of its own norm layers an exact pair differs by {own_eps:.2g} in the loss: "
                 "eps acts where pre-activations are small.",
                 remedy="a smaller eps (1e-8 and below), or larger initial weights",
             )

@@ -29,7 +29,7 @@ def drops_of(network: Network) -> pd.DataFrame:
     epochs, trace = network.epochs, network.trace
     trace = trace[trace["key"].isin(_MEASURED.values()) & trace["group"].isin(network.layers)]
     losses = {str(key): group for key, group in epochs.groupby("member_id", observed=True)}
-    courses = dict(trace.groupby(["member_id", "group", "key"], observed=True))
+    courses = dict(iter(trace.groupby(["member_id", "group", "key"], observed=True)))
     rows = []
     for course in network.courses:
         kind = _kind(course)

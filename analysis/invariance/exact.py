@@ -24,11 +24,11 @@ class ExactTest:
 
     Attributes:
         result: the test, with the eps of norm layers at 0.
-        as_trained: worst difference in loss with the network's own eps; None where it was not measured.
+        own_eps: worst difference in loss with the network's own eps, where that with eps 0 is none; else None.
     """
 
     result: TestResult
-    as_trained: float | None
+    own_eps: float | None
 
 
 def exact_test(recipe: Recipe | None, course: Course | None, *, seconds: float = SECONDS) -> ExactTest:
@@ -91,11 +91,11 @@ def exact_test(recipe: Recipe | None, course: Course | None, *, seconds: float =
     }
     to_run = "" if verdict is not Verdict.INCONCLUSIVE else "the analysis on a faster machine: its time was up"
     result = TestResult(key="T0", title=TITLE, verdict=verdict, reason=reason, numbers=numbers, to_run=to_run)
-    return ExactTest(result=result, as_trained=own.loss_difference)
+    return ExactTest(result=result, own_eps=own.loss_difference if verdict is Verdict.EQUIVALENT else None)
 
 
 def _not_made(why: str, to_run: str) -> ExactTest:
-    return ExactTest(result=missing("T0", TITLE, why, to_run), as_trained=None)
+    return ExactTest(result=missing("T0", TITLE, why, to_run), own_eps=None)
 
 
 def _sentence(text: str) -> str:

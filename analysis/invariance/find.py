@@ -117,7 +117,7 @@ def _find(network: Network, runs: Runs, control_p: float | None, *, is_control: 
         kicks=kicks,
         tests=tests,
         verdict=None if is_control else overall(tests, control_p),
-        confounders=tuple(confounders_of(network, runs, recipe, symmetry, exact.as_trained)),
+        confounders=tuple(confounders_of(network, runs, recipe, symmetry, exact.own_eps)),
     )
 
 

@@ -59,7 +59,7 @@ def kick_times(network: Network) -> pd.DataFrame:
     norms = network.trace[network.trace["key"] == "norm_sq"]
     ids = {kick.course.member_id for kick in kicks}
     norms = norms[norms["member_id"].isin(ids) & norms["group"].isin(network.layers)]
-    by_run = dict(norms.groupby(["member_id", "group"], observed=True))
+    by_run = dict(iter(norms.groupby(["member_id", "group"], observed=True)))
     for kick in kicks:
         for layer in network.layers:
             course = by_run.get((kick.course.member_id, layer))

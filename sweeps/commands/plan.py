@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from sweeps.equilibrium import Equilibrium
     from sweeps.plan import Plan
     from sweeps.schema import Sweep
 
@@ -66,11 +67,29 @@ def _show(sweep: "Sweep", made: "Plan") -> None:
     budget = made.checkpoint_budget_bytes
     limit = "no budget is set" if budget is None else f"of a budget of {size(budget)}"
     table.add_row("weights", f"at most {size(made.kept_weights_bytes)}", f"of them, kept in checkpoints/; {limit}")
+    if made.equilibrium:
+        table.add_row("equilibrium", *_equilibrium(made.equilibrium, made.steps_per_epoch))
     console = Console(highlight=False)
     console.print(f"[bold]{sweep.name}[/bold]  {sweep.question}")
     console.print(table)
     for note in made.notes:
         console.print(f"Note: {note}.", style="yellow")
+
+
+def _equilibrium(found: "Equilibrium", per_epoch: int | None) -> tuple[str, str]:
+    """Time to equilibrium of scale-invariant weights, in steps and epochs, and whether the schedules wait for it."""
+    ends = dict.fromkeys([f"{found.shortest:,.0f}", f"{found.longest:,.0f}"])
+    epochs = (
+        dict.fromkeys(f"{steps / per_epoch:,.0f}" for steps in (found.shortest, found.longest)) if per_epoch else {}
+    )
+    passes = f" ({' to '.join(epochs)} passes)" if epochs else ""
+    waits = (
+        "every first phase is as long"
+        if not found.unfinished
+        else f"{found.unfinished} of {found.settings} settings of the first phase are shorter"
+    )
+    meaning = "4 (1 - momentum) / (LR x weight decay): scale-invariant weights then have forgotten how they began"
+    return f"{' to '.join(ends)} steps{passes}", f"{meaning}; {waits}"
 
 
 def _by_phase(sweep: "Sweep", made: "Plan") -> str:

@@ -9,6 +9,7 @@ from packs import recipe
 from torch import Tensor, nn
 
 from trainables.build import build_task
+from trainables.catalog import model_arguments
 from trainables.footprint import footprint, step_seconds
 from trainables.spec import Recipe
 from trainables.tasks import Split, Task
@@ -77,11 +78,17 @@ def test_a_perceptron_by_formula_and_by_measurement() -> None:
         ("mlp", {"width": 24, "depth": 2, "norm": "none", "dropout": 0.0}),
         ("mlp", {"width": 24, "depth": 3, "norm": "layer", "dropout": 0.0}),
         ("mlp", {"width": 24, "depth": 3, "norm": "batch", "dropout": 0.0}),
+        ("mlp", {"width": 24, "depth": 2, "norm": "batch", "dropout": 0.1}),
+        *(
+            ("mlp_norm", {**model_arguments("mlp_norm"), "width": 24, "depth": 3, "norm": norm, "trains": trains})
+            for norm in ("batch", "layer", "none")
+            for trains in ("hidden", "all")
+        ),
     ]:
         of = recipe(model=model, model_args=args, task_args={"train_size": 64, "test_size": 100, "label_noise": 0.0})
         formula, measured = Sizes._of_perceptron(of, probes=False), footprint(of)
         for name in ("inputs", "trained", "frozen", "buffers", "multiply_adds", "train", "test", "stackable"):
-            assert getattr(formula, name) == getattr(measured, name), (model, name)
+            assert getattr(formula, name) == getattr(measured, name), (model, args, name)
 
 
 def _profiled(work: object) -> float:

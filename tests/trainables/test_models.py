@@ -20,6 +20,7 @@ IMAGE = (3, 32, 32)
 SMALL: Mapping[str, Mapping[str, Any]] = {
     "mlp": {"width": 16, "norm": "batch", "dropout": 0.1},
     "mlp_si": {"width": 16},
+    "mlp_norm": {"width": 16},
     "convnet_si": {"width": 4},
     "resnet18_si": {"width": 4},
     "resnet18": {"width": 4},

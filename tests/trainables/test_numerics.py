@@ -8,10 +8,11 @@ from torch import nn
 
 from trainables.arena import StackedSplit
 from trainables.build import build_task
-from trainables.evaluate import Evaluator, Yardstick, evaluate_loop, evaluate_stacked, reestimate_norms
+from trainables.evaluate import Evaluator, Yardstick, evaluate_loop, evaluate_stacked
 from trainables.executors import stacked
 from trainables.invariance import scale_invariant_parameters
 from trainables.models.mlp import mlp_si
+from trainables.norm_statistics import reestimate_norms
 from trainables.population import fresh, to_module_layout
 from trainables.spec import Measure, Member, Phase, Recipe, SpecError
 from trainables.stacking import NotStackable, stack
@@ -49,7 +50,17 @@ def test_stacked_forward_equals_each_module(build: object) -> None:
         torch.testing.assert_close(out[row], module(x[row]), rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("layer", [nn.Conv2d(1, 1, 3), nn.BatchNorm1d(4), nn.Dropout(), nn.GELU(approximate="tanh")])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(1, 1, 3),
+        nn.BatchNorm2d(4),
+        nn.BatchNorm1d(4, momentum=None),
+        nn.BatchNorm1d(4, track_running_stats=False),
+        nn.Dropout(),
+        nn.GELU(approximate="tanh"),
+    ],
+)
 def test_layers_without_batched_form_are_named(layer: nn.Module) -> None:
     with pytest.raises(NotStackable, match=type(layer).__name__):
         stack(nn.Sequential(nn.Linear(4, 4), layer))

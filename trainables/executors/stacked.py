@@ -37,6 +37,7 @@ def _state(population: Population, start: int, stop: int) -> tuple[object, ...]:
         rows(population.momenta),
         rows(population.squares),
         rows(population.frozen),
+        rows(population.buffers),
         population.alive[start:stop],
         population.sums[:, start:stop],
         population.window[start:stop],
@@ -54,6 +55,7 @@ class _StackedStep:
     model: Stacked
     trained: tuple[str, ...]
     frozen: tuple[str, ...]
+    buffers: tuple[str, ...]
     loss: Loss
     rule: Rule
     loader: Loader
@@ -65,6 +67,7 @@ class _StackedStep:
         momenta: list[Tensor],
         squares: list[Tensor],
         frozen: list[Tensor],
+        buffers: list[Tensor],
         alive: Tensor,
         sums: Tensor,
         window: Tensor,
@@ -82,17 +85,19 @@ class _StackedStep:
         members, size = samples.shape
         x_batch = self.loader(x, samples, bits)
         y_batch = y.index_select(0, samples.flatten())
-        constant = dict(zip(self.frozen, frozen, strict=True))
+        statistics = dict(zip(self.buffers, buffers, strict=True))
+        constant = {**dict(zip(self.frozen, frozen, strict=True)), **statistics}
 
-        def total(weights: list[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        def total(weights: list[Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, dict[str, Tensor]]]:
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.traits.autocast):
-                logits = self.model({**constant, **dict(zip(self.trained, weights, strict=True))}, x_batch)
+                named = {**constant, **dict(zip(self.trained, weights, strict=True))}
+                logits, moved = self.model.train(named, x_batch)
             logits = logits.float() if self.traits.autocast else logits
             losses = self.loss(logits.flatten(0, 1), y_batch).reshape(members, size).mean(1)
             wrong = errors(logits, y_batch.reshape(members, size)).to(losses.dtype).mean(1)
-            return losses.sum(), (losses, wrong)
+            return losses.sum(), (losses, wrong, moved)
 
-        gradients, (losses, wrong) = torch.func.grad(total, has_aux=True)(weights)
+        gradients, (losses, wrong, moved) = torch.func.grad(total, has_aux=True)(weights)
         if self.traits.grad_noise:
             gradients = [
                 g + grad_noise.view(-1, *[1] * (g.dim() - 1)) * self._noise(name, g, keys, salt)
@@ -112,6 +117,9 @@ class _StackedStep:
             momentum=momentum,
             trace=trace if self.traits.traced else None,
         )
+        for name, new in moved.items():
+            old = statistics[name]
+            old.copy_(torch.where(now_alive.view(-1, *[1] * (old.dim() - 1)), new, old))
         sums.add_(torch.where(now_alive, torch.stack([losses, wrong, norm_sq]), 0.0))
         if self.traits.windowed:
             window.add_(torch.where(now_alive, losses, 0.0))
@@ -168,7 +176,14 @@ class StackedExecutor:
         self.note = ""
         self._source, self._targets, self._samples = loader.source(x), y.flatten(0, 1), x.shape[1]
         self._step = _StackedStep(
-            model, tuple(population.trained), tuple(population.frozen), loss, rule, loader, traits
+            model,
+            tuple(population.trained),
+            tuple(population.frozen),
+            tuple(population.buffers),
+            loss,
+            rule,
+            loader,
+            traits,
         )
         self._compile = True
         self._at_once = 1 << 30

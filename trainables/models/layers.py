@@ -1,11 +1,13 @@
-"""Small pieces that several image networks share."""
+"""Small pieces that several networks share."""
+
+import sys
 
 import torch
 from torch import Tensor, nn
 
 from trainables.spec import SpecError
 
-__all__ = ["GlobalAveragePool", "GlobalMaxPool", "frozen_head", "image_shape"]
+__all__ = ["GlobalAveragePool", "GlobalMaxPool", "batch_norm_eps", "frozen_head", "image_shape"]
 
 
 class GlobalMaxPool(nn.Module):
@@ -25,6 +27,21 @@ class GlobalAveragePool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Reduce the two spatial axes of `[B, C, H, W]`."""
         return x.mean((2, 3))
+
+
+def batch_norm_eps(eps: float) -> float:
+    """The eps to build a batch norm with.
+
+    Torch refuses to train one with eps 0. The smallest normal number in its place changes no bit of any variance above
+    1e-291; an input that is constant in a batch becomes 0 in float64, and not a number in float32.
+
+    Args:
+        eps: what is wanted, at least 0.
+
+    Returns:
+        `eps`, or the smallest positive normal double where it is 0.
+    """
+    return eps or sys.float_info.min
 
 
 def frozen_head(inputs: int, outputs: int, *, norm: float, bias: bool) -> nn.Linear:

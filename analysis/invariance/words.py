@@ -1,0 +1,71 @@
+"""Verdicts as sentences."""
+
+from analysis.arms import lr_text
+from analysis.invariance.find import InvarianceFindings, NetworkFindings
+from analysis.invariance.verdict import Verdict, p_text
+
+__all__ = ["network_sentence", "sentence"]
+
+_MEANING = {
+    Verdict.EQUIVALENT: "learning rate and weight decay act only through their product",
+    Verdict.DIFFERENT: "learning rate and weight decay do not act through their product alone",
+    Verdict.INCONCLUSIVE: "whether learning rate and weight decay act only through their product is not decided",
+}
+
+
+def sentence(found: InvarianceFindings) -> str:
+    """The study's answer in a few sentences.
+
+    Args:
+        found: the findings.
+
+    Returns:
+        The headline's verdict with what it rests on, then the other networks'.
+    """
+    parts = [network_sentence(found.headline)]
+    parts += [_short(each) for each in found.networks[1:] if each.verdict is not None]
+    if found.control is not None:
+        said = f"rejected ({p_text(found.control_p)})" if found.control_p is not None else "not split: too few runs"
+        parts.append(f"The negative control, {found.control.network.name}, is {said}.")
+    return " ".join(parts)
+
+
+def network_sentence(found: NetworkFindings) -> str:
+    """One network's verdict, what it rests on, and every test that was made.
+
+    Args:
+        found: its findings.
+
+    Returns:
+        Sentences.
+    """
+    name = f"{found.network.name}: " if found.network.name else ""
+    if found.verdict is None:
+        said = "; ".join(f"{test.key} {test.verdict}" for test in found.tests if test.made)
+        return f"{name}the negative control, there to be rejected: {said or 'no test could be made'}."
+    made = [test for test in found.tests if test.made]
+    tests = "; ".join(f"{test.key} {test.verdict}" for test in made) or "none could be made"
+    return (
+        f"{name}{found.verdict.verdict}: {_MEANING[found.verdict.verdict]}{_range(found)}. {found.verdict.reason} "
+        f"Tests: {tests}."
+    )
+
+
+def _short(found: NetworkFindings) -> str:
+    assert found.verdict is not None
+    return f"{found.network.name}: {found.verdict.verdict}. {found.verdict.reason}"
+
+
+def _range(found: NetworkFindings) -> str:
+    """Where the verdict holds."""
+    table = found.runs.table
+    if table.empty:
+        return ""
+    parts = []
+    for name, words in (("intrinsic_lr", "intrinsic LR"), ("ratio", "LR/WD")):
+        low, high = float(table[name].min()), float(table[name].max())
+        ends = lr_text(low) if high < low * 1.000001 else f"{lr_text(low)} to {lr_text(high)}"
+        parts.append(f"{words} {ends}")
+    seeds = table.groupby(["intrinsic_lr", "ratio", "start_scale"])["seed"].nunique()
+    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    return f" ({', '.join(parts)}, {count} seeds in each cell)"
