@@ -57,7 +57,7 @@ def test_collapse_shows_each_network_each_ratio_and_the_product():
     marks = [np.sort(line.get_ydata()) for line in figure.axes[2].lines[:3]]
     assert np.allclose(marks[0], marks[1], rtol=0.05)
     assert np.allclose(marks[0], marks[2], rtol=0.05)
-    assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim()
+    assert figure.axes[0].get_shared_y_axes().joined(figure.axes[0], figure.axes[2])
 
 
 def test_wide_ranges_of_a_metric_are_drawn_on_a_log_axis():
