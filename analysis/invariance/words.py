@@ -43,17 +43,22 @@ def network_sentence(found: NetworkFindings) -> str:
     if found.verdict is None:
         said = "; ".join(f"{test.key} {test.verdict}" for test in found.tests if test.made)
         return f"{name}the negative control, there to be rejected: {said or 'no test could be made'}."
-    made = [test for test in found.tests if test.made]
-    tests = "; ".join(f"{test.key} {test.verdict}" for test in made) or "none could be made"
-    return (
-        f"{name}{found.verdict.verdict}: {_MEANING[found.verdict.verdict]}{_range(found)}. {found.verdict.reason} "
-        f"Tests: {tests}."
-    )
+    verdict = found.verdict.verdict
+    said = [f"{name}{verdict}: {_MEANING[verdict]}{_range(found)}.", found.verdict.reason]
+    # what the verdict does not rest on, and would not be heard of otherwise
+    others = [
+        test for test in found.tests if test.made and test.key in ("T3", "T4", "T5") and test.verdict is not verdict
+    ]
+    said += [f"{test.key} {test.verdict}: {test.reason}" for test in others]
+    return " ".join(said)
 
 
 def _short(found: NetworkFindings) -> str:
+    """Another network's verdict, to stand after the headline's."""
     assert found.verdict is not None
-    return f"{found.network.name}: {found.verdict.verdict}. {found.verdict.reason}"
+    verdict = found.verdict.verdict
+    agreeing = [test.key for test in found.tests if test.made and test.verdict is verdict]
+    return f"{found.network.name}: {verdict} ({', '.join(agreeing)})."
 
 
 def _range(found: NetworkFindings) -> str:
