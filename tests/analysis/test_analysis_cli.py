@@ -52,7 +52,7 @@ def test_report_prints_the_page(tick, capsys):
     assert str(tick / "report" / "index.html") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["invariance", "decay", "patterns", "flatness", "importance", "bands"])
+@pytest.mark.parametrize("name", ["patterns", "flatness", "importance", "bands"])
 def test_unknown_names_list_the_known_ones(name, digits, capsys):
     assert main([name, str(digits)]) == 2
     error = capsys.readouterr().err

@@ -143,7 +143,7 @@ def test_a_study_without_initial_rates_is_loaded_and_only_a_band_refuses_it(tmp_
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest["sweep"]["phases"] = [{"name": "pretrain"}, {"name": "finetune"}]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(SpecError, match="end with the first phase 'pretrain'"):
+    with pytest.raises(SpecError, match="end with the first phase, 'pretrain'"):
         _ = load_study(tmp_path).headline
 
 
