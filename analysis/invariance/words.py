@@ -41,8 +41,8 @@ def network_sentence(found: NetworkFindings) -> str:
     """
     name = f"{found.network.name}: " if found.network.name else ""
     if found.verdict is None:
-        said = "; ".join(f"{test.key} {test.verdict}" for test in found.tests if test.made)
-        return f"{name}the negative control, there to be rejected: {said or 'no test could be made'}."
+        tests = "; ".join(f"{test.key} {test.verdict}" for test in found.tests if test.made)
+        return f"{name}the negative control, there to be rejected: {tests or 'no test could be made'}."
     verdict = found.verdict.verdict
     said = [f"{name}{verdict}: {_MEANING[verdict]}{_range(found)}.", found.verdict.reason]
     # what the verdict does not rest on, and would not be heard of otherwise
