@@ -28,6 +28,7 @@ EVERYWHERE = [
     ("branches", "dropped"),
     ("branches", "dense"),
     ("stacked", "dense"),
+    ("stacked", "normed"),
 ]
 
 
@@ -69,12 +70,12 @@ def trained(some: list[Member], folder: Path, executor: str, device: str = DEVIC
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("network", ["conv", "dense", "dropped"])
+@pytest.mark.parametrize("network", ["conv", "dense", "normed", "dropped"])
 def test_executors_and_the_cpu_agree_in_float64(tmp_path: Path, network: str, optimizer: str) -> None:
     kind = of(network, dtype="float64", optimizer=optimizer)
     some = members(kind, grad_noise=1e-3)
     reference = trained(some, tmp_path / "cpu", "loop", "cpu")
-    for executor in ("loop", "branches", *(["stacked"] if network == "dense" else [])):
+    for executor in ("loop", "branches", *(["stacked"] if network in ("dense", "normed") else [])):
         found = trained(some, tmp_path / executor, executor)
         for member, weights in reference.items():
             for name, weight in weights.items():
