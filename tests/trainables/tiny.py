@@ -32,7 +32,7 @@ def images(*, network: str = "conv", augment: bool = True, dropout: float = 0.0,
         return mlp((3, 8, 8), 3, width=12, depth=2, norm="layer", dropout=0.0)
 
     def normed() -> nn.Module:
-        return mlp((3, 8, 8), 3, width=12, depth=2, norm="batch", dropout=0.0)
+        return mlp((3, 8, 8), 3, width=16, depth=2, norm="batch", dropout=0.0)
 
     def dropped() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 3))
