@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from analysis.averages import measured_averages
+from analysis.averages_section import averages_section
 from analysis.content import Content
 from analysis.decay.answer import decay_answer
 from analysis.decay.events import Event
@@ -66,15 +68,19 @@ def decay_content(study: Study) -> Content:
         The report.
     """
     found = find_decays(study)
-    drops = [result for network in networks_of(study) if (result := _drop(network))]
+    networks = networks_of(study)
+    drops = [result for network in networks if (result := _drop(network))]
     left = excursions_of(study, [each.arm for each in found.arms])
     data = decay_answer(found)
     extra = [f"T5 {result.verdict}: {result.reason}" for result in drops] + _excursion_sentences(left, study)
     data["sentence"] = " ".join([*extra, data["sentence"]])
     data["tests"] = {result.key: result.as_json() for result in drops}
     data["excursions"] = [_as_json(each) for each in left]
+    averages = measured_averages(networks[0])
+    data["averages"] = averages.as_json() if averages else None
     ordered = sorted(found.arms, key=lambda each: each is not found.headline)
     sections = [*_drops(drops), *(_section(found, each) for each in ordered), *_left(left, study)]
+    sections += [averages_section(averages)] if averages else []
     html = sections_page(
         study,
         sentence=data["sentence"],

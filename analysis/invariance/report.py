@@ -3,6 +3,8 @@
 import pandas as pd
 
 from analysis.arms import lr_text
+from analysis.averages import measured_averages
+from analysis.averages_section import averages_section
 from analysis.content import Content
 from analysis.estimates import Estimate
 from analysis.exhibit import csv_bytes
@@ -75,7 +77,10 @@ def invariance_content(study: Study) -> Content:
     """
     found = find_invariance(study)
     data = invariance_answer(found)
+    averages = measured_averages(found.headline.network)
+    data["averages"] = averages.as_json() if averages else None
     sections = [_verdicts(found), *(_section(found, each) for each in found.networks)]
+    sections += [averages_section(averages)] if averages else []
     files = section_files(sections)
     for each in found.networks:
         suffix = f"-{each.network.name}" if each.network.name else ""
