@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.decay.predictions import recovery_steps, settled
+from analysis.decay.predictions import course, just_after, recovery_steps, settled
 from analysis.decay.schedules import Decay
 from analysis.invariance.courses import Course, Network
 from analysis.invariance.drop import LR, WEIGHT_DECAY
@@ -17,6 +17,8 @@ __all__ = ["Drops", "drops_of"]
 Floats = npt.NDArray[np.float64]
 
 _SAME = 1e-9
+_AT_ONCE = 0.02
+"""Change of the effective LR from the drop to an interval's end, half of which is in its mean, that is none yet."""
 _MEASURED = {"elr": "effective_lr", "angle": "angle", "noise": "unit_grad_norm_sq"}
 
 
@@ -27,8 +29,9 @@ class Drops:
     Attributes:
         table: one row per run: `arm, factor, seed, loss_end`, and for each layer L `elr_before:L, elr_last:L,
             elr_after:L, elr_end:L, angle_before:L, angle_end:L, noise_before:L, noise_end:L`: means over the end of
-            the stretch before the drop, the last recorded interval before it and the first one after it, and means
-            over the end of the schedule. Where some of the settings that a drop starts from have both arms, only those.
+            the stretch before the drop, the last recorded interval before it and the first one after it (NaN where it
+            is so long that the norm has moved), and means over the end of the schedule.
+            Where some of the settings that a drop starts from have both arms, only those.
         short: runs that were too short before or after the drop for an equilibrium, and are left out.
     """
 
@@ -57,6 +60,12 @@ class _Drop:
         recovered = after.tail_of(tail) - after.start >= recovery_steps(self.decay, momentum)
         return recovered and settled(self.decay.before, momentum)
 
+    def is_at_once(self, step: Floats, n: Floats) -> npt.NDArray[np.bool_]:
+        """Whether intervals begin with the drop or later, and end before the way back is felt."""
+        since = step - self.decay.after.start
+        moved = course(self.decay, self.course.schedule.momentum, since) / just_after(self.decay) - 1
+        return (n <= since) & (np.abs(moved) <= _AT_ONCE)
+
 
 def drops_of(network: Network, tail: float = 0.3) -> Drops:
     """Runs with exactly one drop, of one of the two.
@@ -68,7 +77,7 @@ def drops_of(network: Network, tail: float = 0.3) -> Drops:
     Returns:
         The runs.
     """
-    dropped = [drop for course in network.courses if course.status == "completed" and (drop := _drop(course))]
+    dropped = [drop for each in network.courses if each.status == "completed" and (drop := _drop(each))]
     if not dropped:
         return Drops(table=pd.DataFrame(), short=0)
     long = [drop for drop in dropped if drop.has_equilibria(tail)]
@@ -93,14 +102,15 @@ def drops_of(network: Network, tail: float = 0.3) -> Drops:
         }
         for layer in network.layers:
             for name, key in _MEASURED.items():
-                step, value = _arrays(measured.get((member_id, layer, key)))
+                step, n, value = _arrays(measured.get((member_id, layer, key)))
                 old = value[(step > before.start) & (step <= before.stop)]
                 late = value[(step > before.tail_of(tail)) & (step <= before.stop)]
                 row[f"{name}_before:{layer}"] = _mean(late, name)
                 row[f"{name}_end:{layer}"] = _mean(value[step > after.tail_of(tail)], name)
                 if name == "elr":
                     row[f"elr_last:{layer}"] = _mean(old[-1:], name)
-                    row[f"elr_after:{layer}"] = _mean(value[step > after.start][:1], name)
+                    first = np.flatnonzero(step > after.start)[:1]
+                    row[f"elr_after:{layer}"] = _mean(value[first[drop.is_at_once(step[first], n[first])]], name)
         rows.append(row)
     return Drops(table=pd.DataFrame(rows), short=len(dropped) - len(long))
 
@@ -129,10 +139,12 @@ def _drop(course: Course) -> _Drop | None:
     return None
 
 
-def _arrays(rows: pd.DataFrame | None) -> tuple[Floats, Floats]:
+def _arrays(rows: pd.DataFrame | None) -> tuple[Floats, Floats, Floats]:
+    """Steps at which intervals end, their lengths, and the means over them."""
     if rows is None:
-        return np.empty(0), np.empty(0)
-    return rows["step"].to_numpy(dtype=np.float64), rows["value"].to_numpy(dtype=np.float64)
+        return np.empty(0), np.empty(0), np.empty(0)
+    step, n, value = (rows[name].to_numpy(dtype=np.float64) for name in ("step", "n", "value"))
+    return step, n, value
 
 
 def _mean(values: Floats, name: str) -> float:
