@@ -60,7 +60,7 @@ def averages_section(found: Averages) -> Section:
                 f"the runs behind each average, paired. {_CAPTION}",
                 frame=pd.DataFrame(list(_rows(found))),
                 data=pd.concat([_solutions(found, each) for each in found.groups], ignore_index=True),
-                words=("schedule", "average of"),
+                words=("schedule", "average of") if len(found.groups) > 1 else ("average of",),
             ),
         ),
         exhibits=(
@@ -113,9 +113,11 @@ def _verb(excess: Estimate) -> str:
 
 def _label(found: Averages, each: GroupAverages) -> str:
     """What tells a group from the others."""
-    draws = {other.group.data_seed for other in found.groups}
-    drawn = f", data draw {each.group.data_seed}" if len(draws) > 1 else ""
-    return f"{schedule_words(each.group.schedule)}{drawn}"
+    words = [(schedule_words(other.group.schedule), other.group.data_seed) for other in found.groups]
+    own = (schedule_words(each.group.schedule), each.group.data_seed)
+    drawn = f", data draw {each.group.data_seed}" if len({draw for _, draw in words}) > 1 else ""
+    named = f" ({each.group.variant})" if words.count(own) > 1 and each.group.variant else ""
+    return f"{own[0]}{named}{drawn}"
 
 
 def _rows(found: Averages) -> Iterator[dict[str, str]]:

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from analysis.decay.schedules import Decay, Schedule, level_words
@@ -28,6 +28,7 @@ class SeedGroup:
         window: weights in the average along each run, the largest that was kept of all.
         seeds: training seeds, ascending, at least two.
         member_ids: of the same runs.
+        variant: the sweep's name for them; empty where there is none.
     """
 
     schedule: Schedule
@@ -35,16 +36,11 @@ class SeedGroup:
     window: int
     seeds: tuple[int, ...]
     member_ids: tuple[str, ...]
+    variant: str = ""
 
     def first(self, runs: int) -> "SeedGroup":
         """The group's first `runs` runs."""
-        return SeedGroup(
-            schedule=self.schedule,
-            data_seed=self.data_seed,
-            window=self.window,
-            seeds=self.seeds[:runs],
-            member_ids=self.member_ids[:runs],
-        )
+        return replace(self, seeds=self.seeds[:runs], member_ids=self.member_ids[:runs])
 
 
 def seed_groups(network: Network, checkpoints: "Checkpoints") -> tuple[SeedGroup, ...]:
@@ -56,7 +52,7 @@ def seed_groups(network: Network, checkpoints: "Checkpoints") -> tuple[SeedGroup
 
     Returns:
         Groups of at least two finished runs of which the end and an average of the last weights before it were kept;
-        the sweep's headline first, else in the order of the table `members`.
+        the sweep's headline first, then by schedule and draw of the data.
     """
     members = network.study.tables.members.set_index("member_id")
     wanted = network.study.sweep.get("headline") or {}
@@ -67,20 +63,24 @@ def seed_groups(network: Network, checkpoints: "Checkpoints") -> tuple[SeedGroup
             key = (_training(str(members.at[course.member_id, "phases"])), course.schedule.momentum, course.data_seed)
             found.setdefault(key, []).append(course)
     groups = []
-    for courses in found.values():
+    for (training, _, _), courses in found.items():
         shared = frozenset.intersection(*(windows[course.member_id] for course in courses))
         if len(courses) < 2 or not shared:
             continue
         ordered = sorted(courses, key=lambda course: course.seed)
+        row = members.loc[ordered[0].member_id]
+        variant = row.get("variant")
         group = SeedGroup(
             schedule=ordered[0].schedule,
             data_seed=ordered[0].data_seed,
             window=max(shared),
             seeds=tuple(course.seed for course in ordered),
             member_ids=tuple(course.member_id for course in ordered),
+            variant=variant if isinstance(variant, str) else "",
         )
-        row = members.loc[group.member_ids[0]]
-        groups.append((not all(row.get(name) == value for name, value in wanted.items()), group))
+        other = not all(row.get(name) == value for name, value in wanted.items())
+        rates = [(level.start, level.lr, level.weight_decay) for level in group.schedule.levels]
+        groups.append(((other, rates, training, group.data_seed), group))
     return tuple(group for _, group in sorted(groups, key=lambda each: each[0]))
 
 

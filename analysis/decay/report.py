@@ -142,15 +142,16 @@ def _drops(results: Sequence[tuple[Network, TestResult]]) -> Iterator[Section]:
 def _section(found: DecayFindings, each: ArmDecays) -> Section:
     suffix = f"-arm{each.arm.number}" if len(found.arms) > 1 else ""
     tables = []
-    if each.shown:
+    jumps = _jumps(each)
+    if jumps:  # decays without recorded norms have none
         tables.append(
             PageTable(
                 name=f"jumps{suffix}",
                 title="What each kind of decay does",
                 caption="Ratios to the equilibrium before the decay, with intervals over seeds; in brackets what "
                 "theory predicts. One decay of each kind; answer.json holds all.",
-                frame=pd.DataFrame([_jump_row(each, event, jump) for event, jump in _jumps(each)]),
-                data=pd.DataFrame([_jump_data(jump) for _, jump in _jumps(each)]),
+                frame=pd.DataFrame([_jump_row(each, event, jump) for event, jump in jumps]),
+                data=pd.DataFrame([_jump_data(jump) for _, jump in jumps]),
                 words=("decay",),
             )
         )
