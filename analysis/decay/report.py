@@ -69,7 +69,7 @@ def decay_content(study: Study) -> Content:
         The report.
     """
     found = find_decays(study)
-margins, networks = Margins.of(study.settings.margins), networks_of(study)
+    margins, networks = Margins.of(study.settings.margins), networks_of(study)
     drops = [(network, result) for network in networks if (result := _drop(network, margins))]
     left = excursions_of(study, [each.arm for each in found.arms])
     data = decay_answer(found)
