@@ -4,8 +4,8 @@ Every case is a promise of the form "this happens with probability p" (or at mos
 the power a sample size was computed for, the coverage of an interval. It is simulated many times, and kept where the
 exact binomial interval of what was counted allows it. The intervals are at 99.9 %, since there are some fifty of them.
 
-    python benchmarks/verdicts.py                     # about 15 minutes
-    python benchmarks/verdicts.py --simulations 300   # two minutes
+    python benchmarks/verdicts.py                     # about 10 minutes on 2 idle cores
+    python benchmarks/verdicts.py --simulations 300   # 2 minutes
 """
 
 import argparse
