@@ -21,7 +21,7 @@ from analysis.invariance.functions import functions_test
 from analysis.invariance.kicks import kick_times, kicks_of
 from analysis.invariance.margins import Margins
 from analysis.invariance.predictions import snapshots_of
-from analysis.invariance.runs import Runs, equilibrium_runs, tested_metrics
+from analysis.invariance.runs import Runs, compared_metrics, equilibrium_runs
 from analysis.invariance.variance_split import TITLE as SPLIT_TITLE
 from analysis.invariance.variance_split import rejection_p, variance_split_test
 from analysis.invariance.verdict import TestResult, missing, overall
@@ -151,7 +151,7 @@ def _of_equilibrium(runs: Runs, margins: Margins) -> tuple[TestResult, TestResul
             to_run = f"{needed:,.0f} steps, for the smallest intrinsic LR of {rate:.3g}"
         return missing("T1", SPLIT_TITLE, why, to_run), missing("T2", PAIRS_TITLE, why, to_run)
     table = runs.tested
-    metrics = tested_metrics(table)
+    metrics = compared_metrics(table)
     return variance_split_test(table, metrics), equivalence_test(table, metrics, margins)
 
 

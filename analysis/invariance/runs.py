@@ -15,7 +15,7 @@ from analysis.invariance.courses import Network
 from analysis.invariance.design import matched
 from analysis.laws import function_steps
 
-__all__ = ["Runs", "equilibrium_runs", "tested_metrics"]
+__all__ = ["Runs", "compared_metrics", "equilibrium_runs"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class Runs:
         return self.table.assign(ratio=self.table["ratio"] / self.table["start_scale"] ** 4)
 
 
-def tested_metrics(table: pd.DataFrame) -> list[str]:
+def compared_metrics(table: pd.DataFrame) -> list[str]:
     """What must coincide at equal product: loss, error, effective learning rates, angles.
 
     Args:
