@@ -13,7 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 COMMANDS = ["presets", "plan", "run", "resume", "status", "mirror", "sql", "band", "submit", "doctor"]
-PRESETS = {"band-digits", "band-tick", "band-tick-paper"}
+PRESETS = {
+    *("band-digits", "band-tick", "band-tick-paper"),
+    *("lambda-eta-digits", "decay-drop-digits", "fast-equilibrium-digits", "full-batch-gd", "decay-timing-tick"),
+    *("lambda-eta-cifar10-convnet", "equilibrium-schedules-cifar10", "decay-timing-cifar10"),
+}
 EPOCH_COLUMNS = [
     *("member_id", "attempt", "epoch", "step", "lr", "train_loss", "train_error", "valid_loss", "valid_error"),
     *("test_loss", "test_error", "weight_norm_sq", "grad_norm_sq", "seconds"),

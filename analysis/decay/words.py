@@ -60,7 +60,8 @@ def arm_sentences(found: ArmDecays) -> list[str]:
             said.append(rebound_words(error, None if jump is None else event))
     prefix = f"With {found.arm.label}: " if found.arm.label and said else ""
     if prefix:
-        said[0] = prefix + said[0][:1].lower() + said[0][1:]
+        acronym = said[0][1:2].isupper()  # LR, WD
+        said[0] = prefix + (said[0] if acronym else said[0][:1].lower() + said[0][1:])
     return [*said, *found.notes]
 
 
@@ -117,7 +118,7 @@ def jump_words(jump: Jump) -> str:
     event = jump.event
     where = "" if jump.group in WHOLE else f" of {jump.group}"
     over = ""
-    if np.isfinite(jump.predicted_interval):
+    if np.isfinite(jump.predicted_interval) and jump.interval > 1:
         over = f", {jump.predicted_interval:.3g} over the {jump.interval} steps that were averaged"
     parts = [
         f"{_capital(event.label)}: the effective learning rate{where} is {_ratio(jump.just_after)} times its old "
