@@ -67,8 +67,9 @@ def _invariance(directory: Path) -> Printed:
     words = []
     for each in found.networks:
         lines = [network_sentence(each)]
-        lines += [f"  {test.key}  {test.verdict if test.made else 'not made'}: {test.reason}" for test in each.tests]
-        lines += [f"      to run: {test.to_run}" for test in each.tests if test.to_run and not test.made]
+        for test in each.tests:
+            lines.append(f"  {test.key}  {test.verdict if test.made else 'not made'}: {test.reason}")
+            lines += [f"      to run: {test.to_run}"] if test.to_run else []
         lines += [f"  note: {each_one.found} Remedy: {each_one.remedy}." for each_one in each.confounders]
         words.append("\n".join(lines))
     return "\n\n".join(words), invariance_answer(found)

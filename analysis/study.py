@@ -1,7 +1,7 @@
 """A results folder as a study: arms, seeds, learning rates and final qualities instead of rows and ids."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,16 @@ class Settings:
         margin: width of the band in error: 0.01 is one point.
         confidence: nominal coverage of every interval.
         converged_loss: train loss below which a member has converged.
+        tail: share of a stretch, at its end, over which tests of invariance average an equilibrium.
+        margins: differences that count as none there: `loss`, `error`, `effective_lr`, `angle`.
     """
 
     metric: str = "auto"
     margin: float = 0.01
     confidence: float = 0.95
     converged_loss: float = 0.01
+    tail: float = 0.3
+    margins: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

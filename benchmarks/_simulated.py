@@ -152,6 +152,7 @@ def drops(
                     "seed": np.arange(seeds),
                     "loss_end": 0.2 * np.exp(common) * noise["loss"] * (missed["loss"] if arm == "lr" else 1.0),
                     f"elr_before:{LAYER}": before,
+                    f"elr_last:{LAYER}": before,
                     f"elr_after:{LAYER}": before * (factor if arm == "lr" else 1.0) * noise["after"] * missed["after"],
                     f"elr_end:{LAYER}": before * np.sqrt(factor / 2) * noise["end"] * missed["end"],
                     f"angle_before:{LAYER}": angle,

@@ -134,6 +134,18 @@ class Checkpoints:
         row = self._indices[place.index]["rows"][place.row]  # type: ignore[index]
         return row["seed"], row["data_seed"]
 
+    def step(self, key: tuple[str, str]) -> int:
+        """The schedule step that an entry was kept at: of an average, that of its last weights.
+
+        Args:
+            key: (member id, group).
+
+        Returns:
+            Steps done before.
+        """
+        place = self._place(key)
+        return int(self._indices[place.index]["rows"][place.row]["step"])  # type: ignore[index]
+
     def _place(self, key: tuple[str, str]) -> _Place:
         if key not in self._places:
             groups = sorted(group for member, group in self._places if member == key[0])

@@ -139,16 +139,18 @@ def _excursions(arm: DecayArm, level: Level, runs: Sequence[pd.DataFrame], thres
         firsts.append(below[0] if len(below) else np.nan)
         late.append(upcrossings(values[steps > level.stop - LATE * level.steps], threshold))
     known = [first for first in firsts if np.isfinite(first)]
+    finite = [values[np.isfinite(values)] for values in losses]
+    ends = [values[-1] for values in losses if len(values)]
     return Excursions(
         arm=arm,
         level=level,
         runs=len(runs),
         reached=len(known),
         first=float(np.mean(known)) if known else float("nan"),
-        lowest=min((float(np.nanmin(values)) for values in losses if len(values)), default=float("nan")),
+        lowest=min((float(values.min()) for values in finite if len(values)), default=float("nan")),
         crossings=float(np.mean([upcrossings(values, threshold) for values in losses])) if losses else 0.0,
         late=float(np.mean(late)) if late else 0.0,
-        end=max((float(values[-1]) for values in losses if len(values)), default=float("nan")),
+        end=float(np.max(ends)) if ends else float("nan"),
     )
 
 

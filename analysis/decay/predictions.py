@@ -83,7 +83,7 @@ def recovery_steps(decay: Decay, momentum: float, tolerance: float = TOLERANCE) 
 
 def settled(level: Level, momentum: float) -> bool:
     """Whether a schedule's first level is long enough to have forgotten its start: 4 / lambda_e steps."""
-    return intrinsic_lr(level, momentum) * level.steps >= _UNITS
+    return intrinsic_lr(level, momentum) * level.steps >= _UNITS * (1 - 1e-9)  # products of rates round
 
 
 def course(decay: Decay, momentum: float, steps: Floats, noise: float = 1.0) -> Floats:

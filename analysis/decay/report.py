@@ -1,10 +1,12 @@
 """The report of a decay study: what each decay does, when it should come, how many are needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from analysis.averages import measured_averages
+from analysis.averages_section import averages_section
 from analysis.content import Content
 from analysis.decay.answer import decay_answer
 from analysis.decay.events import Event
@@ -21,6 +23,7 @@ from analysis.figures.style import render
 from analysis.invariance.courses import Network, networks_of
 from analysis.invariance.drop import drop_test
 from analysis.invariance.drops import drops_of
+from analysis.invariance.margins import Margins
 from analysis.invariance.verdict import TestResult
 from analysis.sections import PageTable, Section, section_files, sections_page
 from analysis.study import Study
@@ -66,15 +69,19 @@ def decay_content(study: Study) -> Content:
         The report.
     """
     found = find_decays(study)
-    drops = [result for network in networks_of(study) if (result := _drop(network))]
+    margins, networks = Margins.of(study.settings.margins), networks_of(study)
+    drops = [(network, result) for network in networks if (result := _drop(network, margins))]
     left = excursions_of(study, [each.arm for each in found.arms])
     data = decay_answer(found)
-    extra = [f"T5 {result.verdict}: {result.reason}" for result in drops] + _excursion_sentences(left, study)
+    extra = [_drop_sentence(network, result) for network, result in drops] + _excursion_sentences(left, study)
     data["sentence"] = " ".join([*extra, data["sentence"]])
-    data["tests"] = {result.key: result.as_json() for result in drops}
+    data["tests"] = {f"{result.key}{network.suffix}": result.as_json() for network, result in drops}
     data["excursions"] = [_as_json(each) for each in left]
+    averages = measured_averages(networks[0])
+    data["averages"] = averages.as_json() if averages else None
     ordered = sorted(found.arms, key=lambda each: each is not found.headline)
     sections = [*_drops(drops), *(_section(found, each) for each in ordered), *_left(left, study)]
+    sections += [averages_section(averages)] if averages else []
     html = sections_page(
         study,
         sentence=data["sentence"],
@@ -87,17 +94,22 @@ def decay_content(study: Study) -> Content:
     return Content(sentence=data["sentence"], data=data, html=html, files=section_files(sections))
 
 
-def _drop(network: Network) -> TestResult | None:
+def _drop(network: Network, margins: Margins) -> TestResult | None:
     """T5 where there are drops of both kinds."""
-    frame = drops_of(network)
+    frame = drops_of(network).table
     if frame.empty or frame["arm"].nunique() < 2:
         return None
-    return drop_test(frame)
+    return drop_test(frame, margins)
 
 
-def _drops(results: list[TestResult]) -> Iterator[Section]:
-    """A section for the test of drops."""
-    for result in results:
+def _drop_sentence(network: Network, result: TestResult) -> str:
+    name = f"{network.name}: " if network.name else ""
+    return f"{name}T5 {result.verdict}: {result.reason}"
+
+
+def _drops(results: Sequence[tuple[Network, TestResult]]) -> Iterator[Section]:
+    """A section for each network's test of drops."""
+    for network, result in results:
         rows = [
             {
                 "what": check["what"],
@@ -107,15 +119,16 @@ def _drops(results: list[TestResult]) -> Iterator[Section]:
                 "expected": f"{check['expected']:.4g}",
                 "margin": f"{100 * (np.exp(check['margin']) - 1):.2g} %",
             }
-            for check in result.numbers["checks"]
+            for check in result.numbers.get("checks", ())
             if check["found"] is not None
         ]
         yield Section(
-            title=f"Drop of the learning rate against drop of the weight decay: {result.verdict}",
+            title="Drop of the learning rate against drop of the weight decay"
+            f"{f', {network.name}' if network.name else ''}: {result.verdict}",
             sentence=result.reason,
             tables=(
                 PageTable(
-                    name="drop-checks",
+                    name=f"drop-checks{network.suffix}",
                     title="Checks",
                     caption="Ratios to the equilibrium before the drop, means over seeds with 90 % intervals: within "
                     "the margin on both sides is a pass.",
@@ -129,15 +142,16 @@ def _drops(results: list[TestResult]) -> Iterator[Section]:
 def _section(found: DecayFindings, each: ArmDecays) -> Section:
     suffix = f"-arm{each.arm.number}" if len(found.arms) > 1 else ""
     tables = []
-    if each.shown:
+    jumps = _jumps(each)
+    if jumps:  # decays without recorded norms have none
         tables.append(
             PageTable(
                 name=f"jumps{suffix}",
                 title="What each kind of decay does",
                 caption="Ratios to the equilibrium before the decay, with intervals over seeds; in brackets what "
                 "theory predicts. One decay of each kind; answer.json holds all.",
-                frame=pd.DataFrame([_jump_row(each, event, jump) for event, jump in _jumps(each)]),
-                data=pd.DataFrame([_jump_data(jump) for _, jump in _jumps(each)]),
+                frame=pd.DataFrame([_jump_row(each, event, jump) for event, jump in jumps]),
+                data=pd.DataFrame([_jump_data(jump) for _, jump in jumps]),
                 words=("decay",),
             )
         )

@@ -49,7 +49,11 @@ class Level:
     @property
     def tail(self) -> int:
         """The step after which its last 30 % begin: where equilibrium values are read."""
-        return self.stop - max(1, round(0.3 * self.steps))
+        return self.tail_of(0.3)
+
+    def tail_of(self, share: float) -> int:
+        """The step after which its last part begins; at least one step."""
+        return self.stop - max(1, round(share * self.steps))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from analysis.estimates import Estimate, mean_estimate
+from analysis.invariance.cells import cells_of, seeds_by_cell
 from analysis.invariance.find import InvarianceFindings, NetworkFindings
 from analysis.invariance.words import network_sentence, sentence
 
@@ -40,13 +40,12 @@ def invariance_answer(found: InvarianceFindings) -> dict[str, Any]:
 
 def _of_network(found: NetworkFindings) -> dict[str, Any]:
     table = found.runs.table
-    seeds = table.groupby(["intrinsic_lr", "ratio", "start_scale"])["seed"].nunique() if len(table) else None
     return {
         "verdict": str(found.verdict.verdict) if found.verdict else None,
         "reason": found.verdict.reason if found.verdict else "the negative control",
         "tests": {test.key: test.as_json() for test in found.tests},
         "confounders": [each.as_json() for each in found.confounders],
-        "n_seeds": int(seeds.min()) if seeds is not None else 0,
+        "n_seeds": min(seeds_by_cell(table), default=0),
         "runs": len(table),
         "runs_too_short": len(found.runs.short),
         "runs_lost": found.runs.lost,
@@ -58,21 +57,14 @@ def _cells(found: NetworkFindings) -> list[dict[str, Any]]:
     """Means of every cell."""
     table, confidence = found.runs.table, found.network.study.settings.confidence
     metrics = [name for name in table.columns if name in ("loss", "error") or ":" in name]
-    cells = []
-    for keys, group in table.groupby(["intrinsic_lr", "ratio", "start_scale"], sort=True):
-        level, ratio, scale = (float(str(key)) for key in keys)
-        seeds = group["seed"].to_numpy()
-        estimates: dict[str, Estimate] = {
-            name: mean_estimate(group[name].to_numpy(dtype=float), seeds, confidence) for name in metrics
+    return [
+        {
+            "intrinsic_lr": cell.intrinsic_lr,
+            "ratio": cell.ratio,
+            "start_scale": cell.start_scale,
+            "lr": cell.lr,
+            "weight_decay": cell.weight_decay,
+            **{name: estimate.as_json() for name, estimate in cell.means.items()},
         }
-        cells.append(
-            {
-                "intrinsic_lr": level,
-                "ratio": ratio,
-                "start_scale": scale,
-                "lr": float(group["lr"].iloc[0]),
-                "weight_decay": float(group["weight_decay"].iloc[0]),
-                **{name: estimate.as_json() for name, estimate in estimates.items()},
-            }
-        )
-    return cells
+        for cell in cells_of(table, metrics, confidence)
+    ]

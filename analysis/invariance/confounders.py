@@ -68,12 +68,15 @@ def recipe_of(network: Network) -> Recipe | None:
         network: one of a study's.
 
     Returns:
-        None where the manifest does not hold it.
+        None where the manifest does not hold it, or holds what is no recipe now.
     """
     content = (network.study.tables.manifest.get("recipes") or {}).get(network.recipe_id)
     if content is None:
         return None
-    return Recipe(**{name: value for name, value in content.items() if name in Recipe.__dataclass_fields__})
+    try:
+        return Recipe(**{name: value for name, value in content.items() if name in Recipe.__dataclass_fields__})
+    except (SpecError, TypeError):
+        return None  # of another version of the program, which knew other recipes
 
 
 def symmetry_of(recipe: Recipe, data_seed: int) -> Symmetry | None:
@@ -172,7 +175,7 @@ def _of_recipe(network: Network, recipe: Recipe | None) -> Iterator[Confounder]:
             "(norms go as the square root of the ratio).",
             remedy="optimizer: sgd",
         )
-    elif recipe is not None and recipe.decoupled:
+    elif recipe is not None and recipe.decoupled and any(course.schedule.momentum for course in network.courses):
         yield Confounder(
             name="decoupled weight decay",
             found="Weight decay acts apart from the gradient; with momentum the product is not the one tested here.",
@@ -221,26 +224,33 @@ def _slow_starts(network: Network, runs: Runs) -> Confounder | None:
     """Runs whose initial weights are so far from equilibrium that their length does not make up for it."""
     if runs.table.empty:
         return None
-    norms = network.trace[network.trace["key"] == "norm_sq"]
-    first = norms.sort_values("step").groupby(["member_id", "group"], observed=True)["value"].first()
+    trace = network.trace[(network.trace["key"] == "norm_sq") & network.trace["group"].isin(network.layers)]
+    first = trace.drop_duplicates(["member_id", "group"])  # by rising step
+    starts = first.assign(member_id=first["member_id"].astype(str)).set_index(["group", "member_id"])["value"]
     worst: tuple[float, pd.Series, float] | None = None
-    for _, run in runs.table.iterrows():
-        for layer in network.layers:
-            start = first.get((run["member_id"], layer), np.nan)
-            ratio = float((start / run[f"norm_sq:{layer}"]) ** 2) if f"norm_sq:{layer}" in run else np.nan
-            if not np.isfinite(ratio):
-                continue
-            rate = float(run["intrinsic_lr"])
-            needed = equilibrium_steps(rate, ratio) + function_steps(rate)[1]
-            if needed > run["steps"] and (worst is None or needed / run["steps"] > worst[0]):
-                worst = (needed / run["steps"], run, needed)
+    for layer in network.layers:
+        if f"norm_sq:{layer}" not in runs.table or layer not in starts.index:
+            continue
+        start = runs.table["member_id"].map(starts[layer]).to_numpy(dtype=np.float64)
+        ratios = (start / runs.table[f"norm_sq:{layer}"].to_numpy(dtype=np.float64)) ** 2
+        rates = runs.table["intrinsic_lr"].to_numpy(dtype=np.float64)
+        needed = np.array(
+            [
+                equilibrium_steps(rate, ratio) + function_steps(rate)[1] if np.isfinite(ratio) else 0.0
+                for rate, ratio in zip(rates, ratios, strict=True)
+            ]
+        )
+        times = needed / runs.table["steps"].to_numpy(dtype=np.float64)
+        place = int(times.argmax())
+        if times[place] > 1 and (worst is None or times[place] > worst[0]):
+            worst = (float(times[place]), runs.table.iloc[place], float(needed[place]))
     if worst is None:
         return None
-    _, run, needed = worst
+    _, run, steps = worst
     return Confounder(
         name="unequal starts",
         found=f"At intrinsic LR {run['intrinsic_lr']:.3g} and ratio {run['ratio']:.3g} the initial norm is so far "
-        f"from its equilibrium that {needed:,.0f} steps are needed and {run['steps']:,.0f} were done.",
+        f"from its equilibrium that {steps:,.0f} steps are needed and {run['steps']:,.0f} were done.",
         remedy="longer runs, or an init_scale nearer to equilibrium",
     )
 
@@ -248,8 +258,10 @@ def _slow_starts(network: Network, runs: Runs) -> Confounder | None:
 def _statistics(network: Network) -> str:
     """What norm layers were measured with."""
     sweep: Mapping[str, Any] = network.study.sweep
-    part = (sweep.get("variants") or {}).get(network.axes.get("variant"), sweep)
-    return str((part.get("measure") or {}).get("norm_statistics", "running"))
+    variants = sweep.get("variants") or {}
+    parts = [variants[name] for name in network.variants if name in variants] or [sweep]
+    used = {str((part.get("measure") or {}).get("norm_statistics", "running")) for part in parts}
+    return "running" if "running" in used else used.pop()
 
 
 def _keeps_statistics(module: "nn.Module") -> bool:

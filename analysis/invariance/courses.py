@@ -1,5 +1,6 @@
 """A study's members as the tests of invariance see them: networks apart, each run with its schedule and its law."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,10 @@ from analysis.history import history
 from analysis.laws import intrinsic_lr
 from analysis.study import Study
 
-__all__ = ["Course", "Network", "networks_of"]
+__all__ = ["Course", "Network", "matching", "networks_of"]
+
+_WITHIN = ("seed", "data_seed", "intrinsic_lr", "ratio", "init_scale")
+"""Axes that vary within a network and never name one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,8 @@ class Network:
         study: the study.
         name: its variant's name, or what tells its recipe from the others; empty for the only one.
         recipe_id: of the recipe.
-        axes: what tells it from the others, by axis.
+        axes: what tells it from the others, by axis; empty for the only one.
+        variants: names of its variants: several may train one network by different schedules.
         courses: its members.
     """
 
@@ -69,7 +74,13 @@ class Network:
     name: str
     recipe_id: str
     axes: Mapping[str, object]
+    variants: tuple[str, ...]
     courses: tuple[Course, ...]
+
+    @property
+    def suffix(self) -> str:
+        """What names of its files and figures end with; empty for the only one."""
+        return "-" + re.sub(r"[^A-Za-z0-9._-]+", "-", self.name) if self.name else ""
 
     @cached_property
     def trace(self) -> pd.DataFrame:
@@ -105,44 +116,50 @@ class Network:
 
 
 def networks_of(study: Study) -> list[Network]:
-    """The networks of a study, the headline's first.
+    """The networks of a study, the headline's first and the negative control last.
 
     Args:
         study: the study.
 
     Returns:
-        At least one.
+        One for each recipe; none where `members` has no column `phases`, as of a run before schedules were written.
     """
     members = study.tables.members
-    recipes = members["recipe_id"] if "recipe_id" in members else pd.Series("", index=members.index)
+    if "phases" not in members:
+        return []
+    recipes = members["recipe_id"].fillna("") if "recipe_id" in members else pd.Series("", index=members.index)
     wanted = study.sweep.get("headline") or {}
-    axes = [name for name in ("variant", *study.sweep.get("axes", {})) if name in members]
-    found = []
-    for recipe_id, group in members.groupby(recipes, sort=False):
-        others = members[recipes != recipe_id]
-        # what all of its members share and not all of the others do
-        own = {
-            name: group[name].iloc[0]
-            for name in axes
-            if group[name].nunique(dropna=False) == 1
-            and len(others)
-            and set(others[name]) != set(group[name])
-            and name not in ("seed", "data_seed", "intrinsic_lr", "ratio", "init_scale")
-        }
-        variants = list(dict.fromkeys(group["variant"])) if "variant" in group else []
-        if variants:
-            own = {"variant": wanted.get("variant") if wanted.get("variant") in variants else variants[0]}
-        name = ", ".join(str(v) if k == "variant" else f"{k} {v}" for k, v in own.items()) if len(others) else ""
+    control = (study.sweep.get("analysis") or {}).get("control") or {}
+    axes = [name for name in ("variant", *study.sweep.get("axes", {})) if name in members and name not in _WITHIN]
+    groups = {str(recipe_id): group for recipe_id, group in members.groupby(recipes, sort=False)}
+    found, names = [], set[str]()
+    for recipe_id, group in groups.items():
+        variants = _variants(group, wanted.get("variant"))
+        own: dict[str, object] = {}
+        if len(groups) > 1:
+            own = {"variant": variants[0]} if variants else _own(group, members[recipes != recipe_id], axes)
+        name = ", ".join(str(value) if axis == "variant" else f"{axis} {value}" for axis, value in own.items())
+        if len(groups) > 1 and (not name or name in names):
+            name = f"{name} {recipe_id}".strip()  # a name is a network's alone: files are called by it
+        names.add(name)
         found.append(
             Network(
                 study=study,
                 name=name,
-                recipe_id=str(recipe_id),
-                axes=own if len(others) else {},
+                recipe_id=recipe_id,
+                axes=own,
+                variants=variants,
                 courses=_courses(group),
             )
         )
-    return sorted(found, key=lambda network: not _matches(network.axes, wanted))
+    order = list(study.sweep.get("variants") or {})
+
+    def place(network: Network) -> tuple[bool, bool, int]:
+        listed = [order.index(name) for name in network.variants if name in order]
+        is_control = bool(control) and _matches(network, control)
+        return not _matches(network, wanted), is_control, min(listed, default=len(order))
+
+    return sorted(found, key=place)
 
 
 def matching(networks: Sequence[Network], wanted: Mapping[str, object]) -> Network | None:
@@ -155,16 +172,34 @@ def matching(networks: Sequence[Network], wanted: Mapping[str, object]) -> Netwo
     Returns:
         None where nothing fits.
     """
-    return next((each for each in networks if wanted and _matches(each.axes, wanted)), None)
+    return next((each for each in networks if wanted and _matches(each, wanted)), None)
 
 
-def _matches(axes: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
-    return all(axes.get(name) == value for name, value in wanted.items())
+def _variants(group: pd.DataFrame, wanted: object) -> tuple[str, ...]:
+    """Names of the variants behind a recipe, the wanted one first."""
+    names = [str(name) for name in dict.fromkeys(group["variant"].dropna())] if "variant" in group else []
+    return tuple(sorted(filter(None, names), key=lambda name: name != wanted))
+
+
+def _own(group: pd.DataFrame, others: pd.DataFrame, axes: Sequence[str]) -> dict[str, object]:
+    """What all of a recipe's members share and not all of the others do."""
+    return {
+        name: group[name].iloc[0]
+        for name in axes
+        if group[name].nunique(dropna=False) == 1 and set(others[name]) != set(group[name])
+    }
+
+
+def _matches(network: Network, wanted: Mapping[str, object]) -> bool:
+    return all(
+        value in network.variants if axis == "variant" else network.axes.get(axis) == value
+        for axis, value in wanted.items()
+    )
 
 
 def _courses(group: pd.DataFrame) -> tuple[Course, ...]:
-    momenta = group["momentum"] if "momentum" in group else pd.Series(0.0, index=group.index)
-    draws = group["data_seed"] if "data_seed" in group else pd.Series(0, index=group.index)
+    momenta = group["momentum"].fillna(0.0) if "momentum" in group else pd.Series(0.0, index=group.index)
+    draws = group["data_seed"].fillna(0) if "data_seed" in group else pd.Series(0, index=group.index)
     parsed: dict[tuple[str, float], Schedule] = {}
     courses = []
     for member_id, seed, draw, status, phases, momentum in zip(

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.invariance.design import matched
-from analysis.invariance.equivalence import margin_of
+from analysis.invariance.margins import Margins
 from analysis.invariance.student import Difference, holm, one_sample, paired, welch
 from analysis.invariance.verdict import FEWEST_SEEDS, LEAST_SEEDS, TestResult, Verdict, missing, p_text
 
@@ -24,10 +24,9 @@ TITLE = "Do a drop of the learning rate and one of the weight decay lead to the 
 LR, WEIGHT_DECAY = "lr", "weight_decay"
 ALPHA = 0.05
 JUST_AFTER = float(np.log(1.03))
-ANGLE = float(np.log(1.03))
-END_ELR = 0.05
+"""Margin of the effective LR just after a drop: two recorded intervals beside each other, whatever a study allows."""
 
-_MEASURED = ("elr_before", "elr_after", "elr_end", "angle_before", "angle_end", "noise_before", "noise_end")
+_MEASURED = ("elr_before", "elr_last", "elr_after", "elr_end", "angle_before", "angle_end", "noise_before", "noise_end")
 
 Floats = npt.NDArray[np.float64]
 
@@ -80,11 +79,12 @@ class Check:
         return f"{self.what}{place}{arm} {found:.4g} [{low:.4g}, {high:.4g}] against {self.expected:.4g}"
 
 
-def checks_of(frame: pd.DataFrame) -> list[Check]:
+def checks_of(frame: pd.DataFrame, margins: Margins | None = None) -> list[Check]:
     """Every check that the runs allow.
 
     Args:
         frame: as for `drop_test`.
+        margins: likewise.
 
     Returns:
         Per factor, arm and layer three checks, and per factor the comparison of the end losses where both arms ran.
@@ -93,6 +93,7 @@ def checks_of(frame: pd.DataFrame) -> list[Check]:
         ValueError: a column is missing, a factor is not in (0, 1), or an arm is not known.
     """
     _validate(frame)
+    allowed = margins or Margins()
     table = frame.assign(factor=matched(frame["factor"]))
     checks: list[Check] = []
     for factor in table["factor"].unique():
@@ -100,24 +101,26 @@ def checks_of(frame: pd.DataFrame) -> list[Check]:
         for arm in (LR, WEIGHT_DECAY):
             runs = here[here["arm"] == arm]
             for layer in _layers(frame) if len(runs) else ():
-                checks.extend(_layer_checks(runs, arm, layer, float(factor)))
+                checks.extend(_layer_checks(runs, arm, layer, float(factor), allowed))
         if here["arm"].nunique() == 2:
-            checks.append(_losses(here, float(factor)))
+            checks.append(_losses(here, float(factor), allowed))
     return checks
 
 
-def drop_test(frame: pd.DataFrame) -> TestResult:
+def drop_test(frame: pd.DataFrame, margins: Margins | None = None) -> TestResult:
     """T5 with its verdict.
 
-    EQUIVALENT where every check passes two one-sided tests at 0.05: the effective LR just after the drop (3 %), the
-    angle at the end (3 %), the effective LR at the end (0.05 in the log), and the end losses of both arms (5 %); five
-    seeds are needed. DIFFERENT where one lies significantly beyond its margin (Holm over all checks).
+    EQUIVALENT where every check passes two one-sided tests at 0.05: the effective LR just after the drop against that
+    just before (3 %), the angle at the end (3 %), the effective LR at the end (0.05 in the log), and the end losses of
+    both arms (5 %); five seeds are needed. DIFFERENT where one lies significantly beyond its margin (Holm over all
+    checks). Runs of one seed and factor are averaged: they are no independent units.
 
     Args:
         frame: one row per run: `arm` (`lr` or `weight_decay`), `factor` by which it was multiplied, in (0, 1), `seed`,
-            `loss_end`, and for every layer `elr_before:<layer>`, `elr_after:<layer>` (just after), `elr_end:<layer>`,
-            `angle_before:<layer>`, `angle_end:<layer>`, `noise_before:<layer>` and `noise_end:<layer>` (E[G]); NaN
-            where not measured.
+            `loss_end`, and for every layer `elr_before:<layer>` (equilibrium), `elr_last:<layer>` (last interval
+            before the drop), `elr_after:<layer>` (first one after it), `elr_end:<layer>`, `angle_before:<layer>`,
+            `angle_end:<layer>`, `noise_before:<layer>` and `noise_end:<layer>` (E[G]); NaN where not measured.
+        margins: of loss, effective LR at the end and angle, where they are not those named above.
 
     Returns:
         The result; `numbers["checks"]` holds every check.
@@ -125,7 +128,7 @@ def drop_test(frame: pd.DataFrame) -> TestResult:
     Raises:
         ValueError: a column is missing, a factor is not in (0, 1), or an arm is not known.
     """
-    checks = checks_of(frame)
+    checks = checks_of(frame, margins)
     both = [check for check in checks if check.arm == "both"]
     if not both:
         return missing(
@@ -197,34 +200,33 @@ def _layers(frame: pd.DataFrame) -> list[str]:
     return [str(name).removeprefix(start) for name in frame.columns if str(name).startswith(start)]
 
 
-def _layer_checks(runs: pd.DataFrame, arm: str, layer: str, factor: float) -> Iterator[Check]:
+def _layer_checks(runs: pd.DataFrame, arm: str, layer: str, factor: float, margins: Margins) -> Iterator[Check]:
     logs = {name: _logs(runs[f"{name}:{layer}"]) for name in _MEASURED}
     noise = logs["noise_end"] - logs["noise_before"]
     at_once = factor if arm == LR else 1.0
     end = (np.log(factor) - noise) / 2
-    wanted = {
-        "effective LR just after the drop": (logs["elr_after"] - logs["elr_before"], np.log(at_once), JUST_AFTER),
-        "angle at the end": (logs["angle_end"] - logs["angle_before"], np.log(factor) / 2, ANGLE),
-        "effective LR at the end": (logs["elr_end"] - logs["elr_before"], end, END_ELR),
+    wanted: dict[str, tuple[Floats, npt.ArrayLike, float]] = {
+        "effective LR just after the drop": (logs["elr_after"] - logs["elr_last"], np.log(at_once), JUST_AFTER),
+        "angle at the end": (logs["angle_end"] - logs["angle_before"], np.log(factor) / 2, np.log(1 + margins.angle)),
+        "effective LR at the end": (logs["elr_end"] - logs["elr_before"], end, margins.effective_lr),
     }
     for what, (found, expected, margin) in wanted.items():
-        known = np.broadcast_to(expected, found.shape)[np.isfinite(found)]
+        demanded = np.broadcast_to(np.asarray(expected, dtype=np.float64), found.shape)
+        known = demanded[np.isfinite(found)]
         yield Check(
             what=what,
             arm=arm,
             layer=layer,
             factor=factor,
             expected=float(np.exp(np.mean(known))) if len(known) else np.nan,
-            difference=one_sample(found - expected),
-            margin=margin,
+            difference=one_sample(_by_seed(found - demanded, runs["seed"])),
+            margin=float(margin),
         )
 
 
-def _losses(here: pd.DataFrame, factor: float) -> Check:
+def _losses(here: pd.DataFrame, factor: float, margins: Margins) -> Check:
     """End loss of the learning-rate arm over that of the weight-decay arm, paired where the seeds are the same."""
     arms = [here[here["arm"] == arm].groupby("seed")["loss_end"].mean() for arm in (LR, WEIGHT_DECAY)]
-    margin = margin_of("loss")
-    assert margin is not None
     shared = arms[0].index.intersection(arms[1].index)
     if 2 * len(shared) >= max(len(arm) for arm in arms):
         difference = paired(*(_logs(arm.loc[shared]) for arm in arms))
@@ -237,8 +239,13 @@ def _losses(here: pd.DataFrame, factor: float) -> Check:
         factor=factor,
         expected=1.0,
         difference=difference,
-        margin=margin.width,
+        margin=float(np.log(1 + margins.loss)),
     )
+
+
+def _by_seed(values: Floats, seeds: pd.Series) -> Floats:
+    """Means over the runs of each seed."""
+    return np.asarray(pd.Series(values).groupby(seeds.to_numpy()).mean(), dtype=np.float64)
 
 
 def _logs(column: pd.Series) -> Floats:

@@ -7,7 +7,6 @@ lies significantly *beyond* its margin, corrected over all pairs and metrics.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import combinations
 
 import numpy as np
@@ -15,15 +14,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.invariance.design import Design, arranged, design_of
+from analysis.invariance.margins import Margin, Margins, margin_of
 from analysis.invariance.sample_size import seeds_needed, tost_power
 from analysis.invariance.student import Difference, holm, paired, welch
 from analysis.invariance.variance_split import metrics_of
 from analysis.invariance.verdict import FEWEST_SEEDS, LEAST_SEEDS, TestResult, Verdict, missing, p_text
 
 __all__ = [
-    "Margin",
     "Pair",
-    "Scale",
     "equivalence_test",
     "margin_of",
     "pairs_of",
@@ -37,43 +35,6 @@ ALPHA = 0.05
 POWER = 0.9
 
 Floats = npt.NDArray[np.float64]
-
-
-class Scale(StrEnum):
-    """On which scale a metric's difference is taken."""
-
-    LOG = "log"
-    RAW = "raw"
-
-
-@dataclass(frozen=True, slots=True)
-class Margin:
-    """What counts as equal.
-
-    Attributes:
-        scale: of the difference.
-        width: largest difference on that scale that counts as none.
-        words: the same in words.
-    """
-
-    scale: Scale
-    width: float
-    words: str
-
-    def scaled(self, values: Floats) -> Floats:
-        """The metric on the margin's scale; NaN where it has no logarithm."""
-        if self.scale is Scale.RAW:
-            return values
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(values > 0, np.log(values), np.nan)
-
-
-_MARGINS = {
-    "loss": Margin(Scale.LOG, float(np.log(1.05)), "5 %"),
-    "error": Margin(Scale.RAW, 0.01, "1 point"),
-    "log_elr": Margin(Scale.RAW, 0.05, "0.05 in the log"),
-    "angle": Margin(Scale.LOG, float(np.log(1.03)), "3 %"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,21 +68,6 @@ class Pair:
             "p_beyond": self.difference.p_beyond(self.margin.width),
             "seeds": self.difference.n,
         }
-
-
-def margin_of(metric: str) -> Margin | None:
-    """The margin of a metric, by its name: `loss`, `error`, `log_elr:<layer>` and `angle:<layer>`.
-
-    Losses and errors of a split (`test_loss`) have the margin of their kind.
-
-    Args:
-        metric: column name.
-
-    Returns:
-        The margin; None for a metric that has none.
-    """
-    name = metric.partition(":")[0]
-    return next((margin for kind, margin in _MARGINS.items() if name == kind or name.endswith(f"_{kind}")), None)
 
 
 def pairs_of(runs: pd.DataFrame, metric: str, margin: Margin, design: Design) -> list[Pair]:
@@ -181,12 +127,16 @@ def pilot(pairs: Sequence[Pair], design: Design) -> dict[str, dict[str, object]]
     return found
 
 
-def equivalence_test(runs: pd.DataFrame, metrics: Sequence[str] | None = None) -> TestResult:
+def equivalence_test(
+    runs: pd.DataFrame, metrics: Sequence[str] | None = None, margins: Margins | None = None
+) -> TestResult:
     """T2 with its verdict.
 
     Args:
         runs: one row per run: `intrinsic_lr`, `ratio`, `seed` and metric columns; NaN where not measured.
         metrics: the columns to test; by default every column that has a margin and was measured in some run.
+        margins: what counts as none; by default 5 % in loss, 1 point in error, 0.05 in the log effective LR, 3 % in
+            angle.
 
     Returns:
         The result; `numbers` holds every pair, the worst of them and the seeds each margin needs.
@@ -195,12 +145,12 @@ def equivalence_test(runs: pd.DataFrame, metrics: Sequence[str] | None = None) -
         ValueError: a column is missing, a level is not positive, or a metric named here has no margin.
     """
     names = list(metrics) if metrics is not None else _measured(runs)
-    margins = {name: margin for name in names if (margin := margin_of(name))}
-    if len(margins) < len(names):
-        raise ValueError(f"no margin is known for {sorted(set(names) - set(margins))}")
+    known = {name: margin for name in names if (margin := margin_of(name, margins))}
+    if len(known) < len(names):
+        raise ValueError(f"no margin is known for {sorted(set(names) - set(known))}")
     table = arranged(runs, names)
     design = design_of(table)
-    pairs = [pair for name, margin in margins.items() for pair in pairs_of(table, name, margin, design)]
+    pairs = [pair for name, margin in known.items() for pair in pairs_of(table, name, margin, design)]
     if not pairs:
         what = "No metric with a margin was measured." if not names else "No intrinsic LR was run at two ratios."
         return missing("T2", TITLE, what, "at least 2 ratios at every intrinsic learning rate, the loss measured")

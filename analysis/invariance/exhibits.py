@@ -12,6 +12,7 @@ from analysis.figures.equilibrium_time import draw_equilibrium_time, equilibrium
 from analysis.figures.function_distance import draw_function_distance, function_distance_table
 from analysis.figures.norm_ratio import draw_norm_ratio, norm_ratio_table, norm_slopes
 from analysis.figures.style import render
+from analysis.invariance.cells import seeds_words
 from analysis.invariance.find import InvarianceFindings, NetworkFindings
 from analysis.invariance.kicks import TOLERANCE
 
@@ -145,9 +146,8 @@ def _interval(network: NetworkFindings) -> str:
 
 
 def _seeds(network: NetworkFindings) -> str:
-    counts = _plain(network).groupby(["intrinsic_lr", "ratio"])["seed"].nunique()
-    return f"{counts.min()} seeds" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()} seeds"
+    return seeds_words(_plain(network))
 
 
 def _name(network: NetworkFindings, what: str) -> str:
-    return f"{what}-{network.network.name}" if network.network.name else what
+    return f"{what}{network.network.suffix}"

@@ -18,14 +18,16 @@ from analysis.invariance.equivalence import equivalence_test
 from analysis.invariance.exact import exact_test
 from analysis.invariance.functions import TITLE as FUNCTIONS_TITLE
 from analysis.invariance.functions import functions_test
-from analysis.invariance.kicks import kick_times
+from analysis.invariance.kicks import kick_times, kicks_of
+from analysis.invariance.margins import Margins
 from analysis.invariance.predictions import snapshots_of
-from analysis.invariance.runs import Runs, equilibrium_runs, metrics_of_layers
+from analysis.invariance.runs import Runs, compared_metrics, equilibrium_runs
 from analysis.invariance.variance_split import TITLE as SPLIT_TITLE
 from analysis.invariance.variance_split import rejection_p, variance_split_test
 from analysis.invariance.verdict import TestResult, missing, overall
 from analysis.laws import function_steps
 from analysis.study import Study
+from trainables.spec import SpecError
 
 __all__ = ["InvarianceFindings", "NetworkFindings", "find_invariance"]
 
@@ -65,7 +67,7 @@ class InvarianceFindings:
     Attributes:
         study: the study.
         networks: each network's findings, the headline's first.
-        control: the negative control's network; None where there is none.
+        control: the negative control's network; None where there is none. The headline's network is never its own.
         control_p: p-value with which the variance split rejects it; None where there is none or it cannot be split.
     """
 
@@ -88,12 +90,21 @@ def find_invariance(study: Study) -> InvarianceFindings:
 
     Returns:
         The findings; equal input gives equal findings, permutations included.
+
+    Raises:
+        SpecError: the members' schedules are not known.
     """
-    asked = study.sweep.get("analysis") or {}
-    tail = float(asked.get("tail") or 0.3)
     networks = networks_of(study)
-    chosen = matching(networks, asked.get("control") or {})
-    reduced = {network.recipe_id: equilibrium_runs(network, tail) for network in networks}
+    if not networks:
+        raise SpecError(
+            [
+                "invariance needs the schedules of the members, the column 'phases' of members.parquet; "
+                f"{str(study.directory)!r} lacks it: run the sweep again with this version"
+            ]
+        )
+    asked = study.sweep.get("analysis") or {}
+    chosen = matching(networks[1:], asked.get("control") or {})
+    reduced = {network.recipe_id: equilibrium_runs(network, study.settings.tail) for network in networks}
     control_p = None
     if chosen is not None and len(table := reduced[chosen.recipe_id].tested):
         p = rejection_p(table, "loss")
@@ -108,8 +119,16 @@ def find_invariance(study: Study) -> InvarianceFindings:
 def _find(network: Network, runs: Runs, control_p: float | None, *, is_control: bool) -> NetworkFindings:
     recipe, course = recipe_of(network), _typical(network)
     exact = exact_test(recipe, course)
-    kicks = kick_times(network)
-    tests = (exact.result, *_of_equilibrium(runs), _of_time(kicks), _of_functions(network), _of_drops(network))
+    settings = network.study.settings
+    margins = Margins.of(settings.margins)
+    kicks = kick_times(network, settings.tail)
+    tests = (
+        exact.result,
+        *_of_equilibrium(runs, margins),
+        _of_time(network, kicks),
+        _of_functions(network),
+        _of_drops(network, settings.tail, margins),
+    )
     symmetry = symmetry_of(recipe, network.courses[0].data_seed) if recipe else None
     return NetworkFindings(
         network=network,
@@ -121,7 +140,7 @@ def _find(network: Network, runs: Runs, control_p: float | None, *, is_control: 
     )
 
 
-def _of_equilibrium(runs: Runs) -> tuple[TestResult, TestResult]:
+def _of_equilibrium(runs: Runs, margins: Margins) -> tuple[TestResult, TestResult]:
     """T1 and T2."""
     if runs.table.empty:
         why, to_run = "No finished run has a constant learning rate and weight decay.", "runs with weight decay"
@@ -132,19 +151,23 @@ def _of_equilibrium(runs: Runs) -> tuple[TestResult, TestResult]:
             to_run = f"{needed:,.0f} steps, for the smallest intrinsic LR of {rate:.3g}"
         return missing("T1", SPLIT_TITLE, why, to_run), missing("T2", PAIRS_TITLE, why, to_run)
     table = runs.tested
-    metrics = metrics_of_layers(table)
-    return variance_split_test(table, metrics), equivalence_test(table, metrics)
+    metrics = compared_metrics(table)
+    return variance_split_test(table, metrics), equivalence_test(table, metrics, margins)
 
 
-def _of_time(kicks: pd.DataFrame) -> TestResult:
+def _of_time(network: Network, kicks: pd.DataFrame) -> TestResult:
     """T3."""
     if kicks.empty:
-        return missing(
-            "T3",
-            TIME_TITLE,
-            "No run was kicked out of equilibrium.",
-            "a phase with kick: 1.3 after the equilibrium, at the same rates, with trace_every: 10",
+        why = "No run was kicked out of equilibrium."
+        to_run = (
+            "a phase with kick: 1.3 after 4 / (learning rate x weight decay) steps or more, at the same rates, with "
+            "trace_every: 10"
         )
+        if network.is_scale_invariant is False:
+            why, to_run = "The network has no scale-invariant weights to kick.", "a network with norms after its layers"
+        elif kicks_of(network):
+            why, to_run = "Runs were kicked, but no norms recorded.", "measure.trace_every: 10 in the kicked phase"
+        return missing("T3", TIME_TITLE, why, to_run)
     return equilibrium_time_test(kicks)
 
 
@@ -161,17 +184,17 @@ def _of_functions(network: Network) -> TestResult:
     return functions_test(snapshots, np.random.default_rng(_SEED))
 
 
-def _of_drops(network: Network) -> TestResult:
+def _of_drops(network: Network, tail: float, margins: Margins) -> TestResult:
     """T5."""
-    drops = drops_of(network)
-    if drops.empty:
-        return missing(
-            "T5",
-            DROP_TITLE,
-            "No run drops its learning rate or its weight decay.",
-            "`lratlas run decay-drop-digits`, or decay_at with decay_factor in one variant and wd_decay in another",
-        )
-    return drop_test(drops)
+    drops = drops_of(network, tail)
+    if not drops.table.empty:
+        return drop_test(drops.table, margins)
+    why = "No finished run drops its learning rate or its weight decay, and nothing else."
+    to_run = "`lratlas run decay-drop-digits`, or decay_at with decay_factor in one variant and wd_decay in another"
+    if drops.short:
+        why = f"All {drops.short} runs with a drop are too short for an equilibrium before and after it."
+        to_run = "4 / (learning rate x weight decay) steps before the drop, and as many by the lower product after it"
+    return missing("T5", DROP_TITLE, why, to_run)
 
 
 def _typical(network: Network) -> Course | None:
@@ -179,5 +202,8 @@ def _typical(network: Network) -> Course | None:
     known = [
         course for course in network.courses if course.schedule.last.weight_decay > 0 and course.schedule.last.constant
     ]
-    ranked = sorted(known, key=lambda course: (course.law(course.schedule.last), course.schedule.last.lr, course.unit))
+    finished = [course for course in known if course.status == "completed"]
+    ranked = sorted(
+        finished or known, key=lambda course: (course.law(course.schedule.last), course.schedule.last.lr, course.unit)
+    )
     return ranked[len(ranked) // 2] if ranked else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.decay.predictions import settled
 from analysis.decay.schedules import Level
 from analysis.invariance.courses import Course, Network
 from analysis.invariance.relaxation import first_crossing, relaxation_rate
@@ -19,7 +20,7 @@ TOLERANCE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Kick:
-    """A kick of a member's weights between two stretches of equal learning rate and weight decay.
+    """A kick of a member's weights out of equilibrium, between two stretches of equal learning rate and weight decay.
 
     Attributes:
         course: the member.
@@ -39,23 +40,30 @@ def kicks_of(network: Network) -> list[Kick]:
         network: one of the study's.
 
     Returns:
-        One for each member and kick.
+        One for each member and kick after 4 / lambda_e steps or more, which make an equilibrium; none of a network
+        without scale-invariant weights, of which a kick multiplies nothing.
     """
+    if network.is_scale_invariant is False:
+        return []
     return [kick for course in network.courses if course.status == "completed" for kick in _kicks(course)]
 
 
-def kick_times(network: Network) -> pd.DataFrame:
+def kick_times(network: Network, tail: float = 0.3) -> pd.DataFrame:
     """Times and rates of the way back.
 
     Args:
         network: one of the study's.
+        tail: share of the stretch before a kick, at its end, over which ||w||^4 is averaged for the equilibrium.
 
     Returns:
         One row per kick and layer: `layer, intrinsic_lr, ratio, seed, kick, steps` (NaN where the norm never came
         within 10 %), `rate` (of the exponential fit, per step).
     """
     columns = ["layer", "intrinsic_lr", "ratio", "seed", "kick", "steps", "rate"]
-    kicks, rows = kicks_of(network), []
+    kicks = kicks_of(network)
+    rows: list[dict[str, object]] = []
+    if not kicks:
+        return pd.DataFrame(rows, columns=columns)
     norms = network.trace[network.trace["key"] == "norm_sq"]
     ids = {kick.course.member_id for kick in kicks}
     norms = norms[norms["member_id"].isin(ids) & norms["group"].isin(network.layers)]
@@ -67,7 +75,7 @@ def kick_times(network: Network) -> pd.DataFrame:
                 continue
             steps = course["step"].to_numpy(dtype=np.float64)
             fourth = course["value"].to_numpy(dtype=np.float64) ** 2
-            before = fourth[(steps > kick.before.tail) & (steps <= kick.before.stop)]
+            before = fourth[(steps > kick.before.tail_of(tail)) & (steps <= kick.before.stop)]
             inside = (steps > kick.after.start) & (steps <= kick.after.stop)
             if not len(before) or not inside.any():
                 continue
@@ -93,5 +101,6 @@ def _kicks(course: Course) -> Iterator[Kick]:
     levels = course.schedule.levels
     for before, after in itertools.pairwise(levels):
         same = np.allclose((before.lr, before.weight_decay), (after.lr, after.weight_decay), rtol=1e-9, atol=0.0)
-        if after.kick != 1 and same and before.constant and after.constant and after.weight_decay > 0:
+        constant = before.constant and after.constant and after.weight_decay > 0
+        if after.kick != 1 and same and constant and settled(before, course.schedule.momentum):
             yield Kick(course=course, before=before, after=after)

@@ -3,12 +3,17 @@
 import pandas as pd
 
 from analysis.arms import lr_text
+from analysis.averages import measured_averages
+from analysis.averages_section import averages_section
 from analysis.content import Content
 from analysis.estimates import Estimate
 from analysis.exhibit import csv_bytes
 from analysis.invariance.answer import invariance_answer
+from analysis.invariance.cells import cells_of, seeds_by_cell
 from analysis.invariance.exhibits import exhibits_of
 from analysis.invariance.find import InvarianceFindings, NetworkFindings, find_invariance
+from analysis.invariance.margins import Margins
+from analysis.invariance.verdict import LEAST_SEEDS
 from analysis.invariance.words import network_sentence
 from analysis.sections import PageTable, Section, section_files, sections_page
 from analysis.study import Study
@@ -38,8 +43,7 @@ _METHOD = (
     ),
     (
         "T2, equivalence.",
-        "Two one-sided tests (5 %) of every two ratios at each product, within margins: loss 5 %, error 1 point, "
-        "effective learning rate 0.05 in the log, angle 3 %. All must pass.",
+        "Two one-sided tests (5 %) of every two ratios at each product, within margins: {margins}. All must pass.",
     ),
     (
         "T3, time.",
@@ -73,21 +77,23 @@ def invariance_content(study: Study) -> Content:
     Returns:
         The report.
     """
-    found = find_invariance(study)
+    found, margins = find_invariance(study), Margins.of(study.settings.margins)
     data = invariance_answer(found)
+    averages = measured_averages(found.headline.network)
+    data["averages"] = averages.as_json() if averages else None
     sections = [_verdicts(found), *(_section(found, each) for each in found.networks)]
+    sections += [averages_section(averages)] if averages else []
     files = section_files(sections)
     for each in found.networks:
-        suffix = f"-{each.network.name}" if each.network.name else ""
         if len(each.runs.table):
-            files[f"runs{suffix}.csv"] = csv_bytes(each.runs.table)
+            files[f"runs{each.network.suffix}.csv"] = csv_bytes(each.runs.table)
     html = sections_page(
         study,
         sentence=data["sentence"],
         warnings=_warnings(found),
         facts=_facts(found),
         sections=sections,
-        method_paragraphs=_METHOD,
+        method_paragraphs=[(head, text.format(margins=margins.words)) for head, text in _METHOD],
         data=data,
     )
     return Content(sentence=data["sentence"], data=data, html=html, files=files)
@@ -137,10 +143,10 @@ def _verdicts(found: InvarianceFindings) -> Section:
 
 
 def _section(found: InvarianceFindings, each: NetworkFindings) -> Section:
-    name = each.network.name
+    suffix = each.network.suffix
     tables = [
         PageTable(
-            name=f"tests-{name}" if name else "tests",
+            name=f"tests{suffix}",
             title="Tests",
             caption="Each test with its own verdict; the questions are explained at the end of the page.",
             frame=tests_table(each),
@@ -150,7 +156,7 @@ def _section(found: InvarianceFindings, each: NetworkFindings) -> Section:
     if each.confounders:
         tables.append(
             PageTable(
-                name=f"confounders-{name}" if name else "confounders",
+                name=f"confounders{suffix}",
                 title="What would break or hide the law",
                 caption="Looked for in the network, the recipe and the data.",
                 frame=pd.DataFrame([confounder.as_json() for confounder in each.confounders]),
@@ -160,7 +166,7 @@ def _section(found: InvarianceFindings, each: NetworkFindings) -> Section:
     if len(each.runs.table):
         tables.append(_cells(each))
     return Section(
-        title=name or "Results",
+        title=each.network.name or "Results",
         sentence=network_sentence(each),
         tables=tuple(tables),
         exhibits=tuple(exhibits_of(found, each)),
@@ -170,25 +176,21 @@ def _section(found: InvarianceFindings, each: NetworkFindings) -> Section:
 
 def _cells(each: NetworkFindings) -> PageTable:
     """Means of every cell as text, all numbers as data."""
-    from analysis.estimates import mean_estimate
-
     table, confidence = each.runs.table, each.network.study.settings.confidence
     layers = [layer for layer in each.network.layers if f"log_elr:{layer}" in table]
     shown = {"loss": "loss", "error": "error, %"}
     shown |= {f"log_elr:{layer}": f"log ELR {layer}" for layer in layers[:2]}
     shown |= {f"angle:{layer}": f"angle {layer}" for layer in layers[:2]}
     rows = []
-    for keys, group in table.groupby(["intrinsic_lr", "ratio", "start_scale"], sort=True):
-        level, ratio, scale = (float(str(key)) for key in keys)
-        row = {"intrinsic LR": lr_text(level), "LR/WD": f"{ratio:.3g}"}
-        row |= {"start": f"x {scale:.3g}"} if (table["start_scale"] != 1).any() else {}
-        row["n"] = str(group["seed"].nunique())
+    for cell in cells_of(table, list(shown), confidence):
+        row = {"intrinsic LR": lr_text(cell.intrinsic_lr), "LR/WD": f"{cell.ratio:.3g}"}
+        row |= {"start": f"x {cell.start_scale:.3g}"} if (table["start_scale"] != 1).any() else {}
+        row["n"] = str(cell.seeds)
         for metric, head in shown.items():
-            value = mean_estimate(group[metric].to_numpy(dtype=float), group["seed"].to_numpy(), confidence)
-            row[head] = _number(value, 100 if metric == "error" else 1)
+            row[head] = _number(cell.means[metric], 100 if metric == "error" else 1)
         rows.append(row)
     return PageTable(
-        name=f"cells-{each.network.name}" if each.network.name else "cells",
+        name=f"cells{each.network.suffix}",
         title="Cells",
         caption=f"Means over the end of the runs and seeds, with {100 * confidence:g} % intervals (Student); ELR is "
         "the effective learning rate eta / ||w||^2. The CSV holds every run.",
@@ -222,10 +224,11 @@ def _notes(each: NetworkFindings) -> list[str]:
 
 
 def _warnings(found: InvarianceFindings) -> list[tuple[str, str]]:
-    seeds = found.headline.runs.table.groupby(["intrinsic_lr", "ratio"])["seed"].nunique()
-    if len(seeds) and seeds.min() < 5:
-        return [(f"{seeds.min()} seeds only:", "below 5 seeds in each cell nothing is called equivalent.")]
-    return []
+    fewest = min(seeds_by_cell(found.headline.runs.table), default=LEAST_SEEDS)
+    if fewest >= LEAST_SEEDS:
+        return []
+    only = f"{fewest} seed{'' if fewest == 1 else 's'} only:"
+    return [(only, f"below {LEAST_SEEDS} seeds in each cell nothing is called equivalent.")]
 
 
 def _facts(found: InvarianceFindings) -> list[tuple[str, str]]:
@@ -233,8 +236,8 @@ def _facts(found: InvarianceFindings) -> list[tuple[str, str]]:
     verdict = found.headline.verdict
     facts = [(str(verdict.verdict), "the verdict")] if verdict else []
     if len(table):
-        cells = table.groupby(["intrinsic_lr", "ratio", "start_scale"])["seed"].nunique()
-        facts += [(str(len(cells)), "cells of product, ratio and start"), (str(cells.min()), "seeds in each, at least")]
+        cells = seeds_by_cell(table)
+        facts += [(str(len(cells)), "cells of product, ratio and start"), (str(min(cells)), "seeds in each, at least")]
     facts += [
         (f"{len(study.tables.members):,}", "trained networks"),
         (f"{study.member_steps:,}", "member-steps, the cost"),

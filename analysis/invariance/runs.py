@@ -12,9 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.invariance.courses import Network
+from analysis.invariance.design import matched
 from analysis.laws import function_steps
 
-__all__ = ["Runs", "equilibrium_runs", "metrics_of_layers"]
+__all__ = ["Runs", "compared_metrics", "equilibrium_runs"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,9 +45,17 @@ class Runs:
         return self.table.assign(ratio=self.table["ratio"] / self.table["start_scale"] ** 4)
 
 
-def metrics_of_layers(table: pd.DataFrame) -> list[str]:
-    """Columns that must coincide at equal product: loss, error, effective learning rates, angles."""
-    return [name for name in table.columns if name in ("loss", "error") or name.startswith(("log_elr:", "angle:"))]
+def compared_metrics(table: pd.DataFrame) -> list[str]:
+    """What must coincide at equal product: loss, error, effective learning rates, angles.
+
+    Args:
+        table: one of `Runs`.
+
+    Returns:
+        The columns of which some run has a number.
+    """
+    named = [name for name in table.columns if name in ("loss", "error") or name.startswith(("log_elr:", "angle:"))]
+    return [name for name in named if np.isfinite(table[name].to_numpy(dtype=np.float64)).any()]
 
 
 def equilibrium_runs(network: Network, tail: float) -> Runs:
@@ -74,11 +83,14 @@ def equilibrium_runs(network: Network, tail: float) -> Runs:
                 "start_scale": course.start_scale,
                 "seed": course.unit,
                 "steps": course.schedule.steps,
+                "tail": level.tail_of(tail),
             }
         )
-    columns = ["member_id", "intrinsic_lr", "lr", "weight_decay", "ratio", "start_scale", "seed", "steps"]
+    columns = ["member_id", "intrinsic_lr", "lr", "weight_decay", "ratio", "start_scale", "seed", "steps", "tail"]
     table = pd.DataFrame(rows, columns=columns).set_index("member_id", drop=False)
-    ends = table["steps"] * (1 - tail)
+    for name in ("intrinsic_lr", "ratio"):
+        table[name] = matched(table[name])  # products and quotients of rates differ in their last digit
+    ends = table.pop("tail")
     table = table.join(_means(network, ends)).join(_layers(network, ends))
     needed = _ENOUGH * np.array([function_steps(rate)[1] for rate in table["intrinsic_lr"]])
     long = table["steps"].to_numpy() >= needed * (1 - 1e-9)
@@ -100,8 +112,8 @@ def _means(network: Network, after: pd.Series) -> pd.DataFrame:
 
 def _layers(network: Network, after: pd.Series) -> pd.DataFrame:
     """Effective learning rate, angle, squared norm and E[G] of each layer at each run's end, by member."""
-    trace = _late(network.trace, after)
-    trace = trace[trace["group"].isin(network.layers)]
+    trace = network.trace
+    trace = _late(trace[trace["group"].isin(network.layers)], after)
     squared = trace["value"].where(trace["key"] != "angle", trace["value"] ** 2)
     wide = trace.assign(value=squared).pivot_table(
         index="member_id", columns=["key", "group"], values="value", aggfunc="mean", observed=True
@@ -125,5 +137,6 @@ _OF_LAYERS = (
 
 def _late(rows: pd.DataFrame, after: pd.Series) -> pd.DataFrame:
     """Rows of the members in `after` whose step is beyond the one given there."""
-    limits = after.reindex(rows["member_id"].astype(str)).to_numpy(dtype=np.float64)
-    return rows[rows["step"].to_numpy() > limits]
+    ids = rows["member_id"].astype("category").cat
+    limits = after.reindex(ids.categories.astype(str)).to_numpy(dtype=np.float64)[ids.codes.to_numpy()]
+    return rows[rows["step"].to_numpy() > limits]  # a member that is not asked for has the limit NaN

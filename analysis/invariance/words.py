@@ -1,6 +1,7 @@
 """Verdicts as sentences."""
 
 from analysis.arms import lr_text
+from analysis.invariance.cells import seeds_words
 from analysis.invariance.find import InvarianceFindings, NetworkFindings
 from analysis.invariance.verdict import Verdict, p_text
 
@@ -71,6 +72,4 @@ def _range(found: NetworkFindings) -> str:
         low, high = float(table[name].min()), float(table[name].max())
         ends = lr_text(low) if high < low * 1.000001 else f"{lr_text(low)} to {lr_text(high)}"
         parts.append(f"{words} {ends}")
-    seeds = table.groupby(["intrinsic_lr", "ratio", "start_scale"])["seed"].nunique()
-    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
-    return f" ({', '.join(parts)}, {count} seeds in each cell)"
+    return f" ({', '.join(parts)}, {seeds_words(table)} in each cell)"

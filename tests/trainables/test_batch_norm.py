@@ -1,6 +1,6 @@
 """Batch norms of many networks at once: the mathematics of torch, statistics that travel with the rows, dead rows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from packs import SWA, facts, recipe, run, separate_pack, shared_pack, two_phase
 from torch import Tensor, nn
 
+from trainables import norm_statistics
 from trainables.arena import StackedSplit
 from trainables.build import build_task
 from trainables.catalog import model_arguments
@@ -21,7 +22,7 @@ from trainables.population import fresh, to_module_layout
 from trainables.rows import Status
 from trainables.setting import Setting
 from trainables.spec import Measure, Member, Recipe
-from trainables.stacking import stack
+from trainables.stacking import Stacked, stack
 from trainables.tasks.base import per_sample_cross_entropy
 
 FULL = Measure(report_every=8, swa=SWA, keep=(4, 30), norm_statistics="training_set")
@@ -252,6 +253,30 @@ def test_reestimated_statistics_equal_the_loops(samples: int) -> None:
         torch.testing.assert_close(state["2.running_var"][3], hidden.var(0), **EXACT)
 
 
+def test_reestimation_takes_few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = stack(affine())
+    rows = fresh(affine, range(5), transposed=model.transposed, momentum=False, squares=False, dtype=torch.float64)
+    split = StackedSplit(torch.randn(1, 700, 12, dtype=torch.float64), torch.zeros(1, 700, dtype=torch.long))
+    draws = torch.zeros(5, dtype=torch.long)
+    whole, parts = ({name: value.clone() for name, value in (rows.trained | rows.buffers).items()} for _ in range(2))
+    seen: list[tuple[int, int]] = []
+    train = Stacked.train
+
+    def watched(self: Stacked, parameters: Mapping[str, Tensor], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        seen.append((x.shape[0], x.shape[1]))
+        return train(self, parameters, x)
+
+    monkeypatch.setattr(Stacked, "train", watched)
+    reestimate_stacked(model, whole, split, draws, AS_STORED)
+    assert set(seen) == {(norm_statistics.ELEMENTS // (500 * 12), 500), (norm_statistics.ELEMENTS // (500 * 12), 200)}
+    seen.clear()
+    monkeypatch.setattr(norm_statistics, "ELEMENTS", 3 * 500 * 12)
+    reestimate_stacked(model, parts, split, draws, AS_STORED)
+    assert seen == [(3, 500), (3, 200)] * 2
+    for name in model.statistics:
+        torch.testing.assert_close(parts[name], whole[name], **EXACT)
+
+
 def test_evaluator_rewrites_the_callers_statistics() -> None:
     kind = of(dtype="float64")
     evaluator, task = Evaluator(kind, [0]), build_task(kind, 0)
@@ -268,6 +293,20 @@ def test_evaluator_rewrites_the_callers_statistics() -> None:
     module.load_state_dict({name: value[0] for name, value in looped.items()})
     expected = task.loss(module.eval()(task.test.x), task.test.y).mean()
     torch.testing.assert_close(found.loss[1], expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.slow
+def test_bfloat16_follows_float32_on_float32_statistics(tmp_path: Path) -> None:
+    last = {}
+    for dtype in ("float32", "bfloat16"):
+        members = two_phase(of(dtype=dtype), lrs=(0.01,), seeds=(0, 1, 2), steps=24)
+        reports = run(shared_pack(members, measure=FULL), tmp_path / dtype, executor="stacked")
+        assert not [report.note for report in reports if report.note]
+        last[dtype] = [row.train_loss for report in reports for row in report.epochs if row.step == 24]
+        kept = Checkpoints(tmp_path / dtype / "checkpoints").weights([(members[0].member_id, "end")])
+        assert {value.dtype for value in kept.values()} == {torch.float32, torch.long}
+    assert last["bfloat16"] == pytest.approx(last["float32"], rel=0.05)
+    assert last["bfloat16"] != last["float32"]
 
 
 @pytest.mark.slow

@@ -15,12 +15,18 @@ from trainables.executors.base import ExecutorName
 from trainables.executors.capture import Graph
 from trainables.rows import Status
 from trainables.setting import Setting
-from trainables.spec import Measure, Member, Phase, Recipe, Swa
+from trainables.spec import Labels, Measure, Member, Phase, Recipe, Swa
 
 pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
-FULL = Measure(report_every=4, swa={"pretrain": Swa(every=2, windows=(2,))}, norm_statistics="training_set")
+FULL = Measure(
+    report_every=4,
+    swa={"pretrain": Swa(every=2, windows=(2,))},
+    norm_statistics="training_set",
+    trace={"pretrain": 3},
+    labels=Labels(steps=(6,), samples=20),
+)
 LRS = (1e-3, 3e-3, 1e-2, 3e-2)
 EVERYWHERE = [
     ("loop", "conv"),
@@ -28,6 +34,7 @@ EVERYWHERE = [
     ("branches", "dropped"),
     ("branches", "dense"),
     ("stacked", "dense"),
+    ("stacked", "normed"),
 ]
 
 
@@ -69,12 +76,12 @@ def trained(some: list[Member], folder: Path, executor: str, device: str = DEVIC
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("network", ["conv", "dense", "dropped"])
+@pytest.mark.parametrize("network", ["conv", "dense", "dropped", "normed"])
 def test_executors_and_the_cpu_agree_in_float64(tmp_path: Path, network: str, optimizer: str) -> None:
     kind = of(network, dtype="float64", optimizer=optimizer)
     some = members(kind, grad_noise=1e-3)
     reference = trained(some, tmp_path / "cpu", "loop", "cpu")
-    for executor in ("loop", "branches", *(["stacked"] if network == "dense" else [])):
+    for executor in ("loop", "branches", *(["stacked"] if network in ("dense", "normed") else [])):
         found = trained(some, tmp_path / executor, executor)
         for member, weights in reference.items():
             for name, weight in weights.items():

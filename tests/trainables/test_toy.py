@@ -26,9 +26,13 @@ def by_hand(weight_decay: float, steps: int) -> list[float]:
     return losses
 
 
-def by_training(weight_decay: float, steps: int, folder: Path) -> list[float]:
+def recipe(batch_size: int = 1) -> Recipe:
+    return Recipe(task="trainables.tasks.toy:ratio", batch_size=batch_size, dtype="float64")
+
+
+def by_training(weight_decay: float, steps: int, folder: Path, batch_size: int = 1) -> list[float]:
     """The same through a pack, with weight decay as part of the gradient."""
-    of = Recipe(task="trainables.tasks.toy:ratio", batch_size=1, dtype="float64")
+    of = recipe(batch_size)
     phase = Phase(name="descent", steps=steps, lr=LR, weight_decay=weight_decay)
     pack = shared_pack([Member(recipe=of, seed=0, phases=(phase,))], measure=Measure(report_every=1))
     return [row.train_loss or 0.0 for report in run(pack, folder) for row in report.epochs]
@@ -67,6 +71,18 @@ def test_a_pack_comes_back_as_often(tmp_path: Path) -> None:
     assert 25 <= crossings(by_training(0.1, STEPS, tmp_path / "less")) <= 40
     assert 140 <= crossings(by_training(0.5, STEPS, tmp_path / "more")) <= 170
     assert by_training(0.0, STEPS, tmp_path / "none")[-1] < 1e-300
+
+
+def test_the_batch_makes_no_difference(tmp_path: Path) -> None:
+    one, two = (by_training(0.1, 160, tmp_path / str(size), batch_size=size) for size in (1, 2))
+    assert one == two
+
+
+def test_a_sweep_takes_it() -> None:
+    from sweeps.own_task import try_out
+
+    trial = try_out(recipe())
+    assert (trial.trained, trial.train, trial.test, trial.loss) == (2, 2, 2, 0.5)
 
 
 def test_its_tensor_is_scale_invariant_as_declared() -> None:

@@ -31,10 +31,19 @@ def images(*, network: str = "conv", augment: bool = True, dropout: float = 0.0,
     def dense() -> nn.Module:
         return mlp((3, 8, 8), 3, width=12, depth=2, norm="layer", dropout=0.0)
 
+    def normed() -> nn.Module:
+        return mlp((3, 8, 8), 3, width=16, depth=2, norm="batch", dropout=0.0)
+
     def dropped() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 3))
 
-    builders: dict[str, Callable[[], nn.Module]] = {"conv": conv, "wide": wide, "dense": dense, "dropped": dropped}
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "conv": conv,
+        "wide": wide,
+        "dense": dense,
+        "normed": normed,
+        "dropped": dropped,
+    }
     return Task(
         model=builders[network],
         train=_split(48, 2 * data_seed),

@@ -35,8 +35,8 @@ def ratio() -> Task:
     Train it in float64: the loss falls below 1e-100 in between.
 
     Returns:
-        A task with a network of its own and two samples, one of each class, that say nothing: every step is one of
-        full-batch gradient descent whatever the batch. Its error is one half.
+        A task with a network of its own and two samples, one of each class, that say nothing: with batches of one or
+        of two every step is the same one of full-batch gradient descent. Its error is a half while the loss is above 0.
     """
     split = Split(torch.zeros(2, 1), torch.tensor([0.0, 1.0]))
     return Task(model=_Ratio, train=split, test=split, loss=_output, scale_invariant=("weight",))

@@ -66,7 +66,8 @@ def test_rate_under_fluctuation_is_right_on_average():
     rng = np.random.default_rng(0)
     steps = np.arange(0, 6000, 10)
     found = [relaxation_rate(steps, relaxing(1e-3, KICK, 0.05, steps, rng), 1.0) for _ in range(150)]
-    assert np.mean(found) == pytest.approx(4e-3, rel=0.06)
+    assert np.mean(found) == pytest.approx(4e-3, rel=0.03)
+    assert np.std(found) < 0.08 * 4e-3  # 0.11 without weights
 
 
 def test_first_crossings_give_the_slope_that_last_exits_get_wrong():
@@ -157,19 +158,21 @@ def test_one_different_layer_decides():
     assert (found.numbers["equivalent"], found.numbers["different"]) == ([LAYER], ["odd"])
 
 
+@pytest.mark.parametrize("design", list(Design))
 @pytest.mark.parametrize(("seeds", "slope"), [(2, -1.0), (2, -0.3), (4, -1.0)])
-def test_few_seeds_are_inconclusive(seeds, slope):
-    frame = times(Truth(seeds=seeds, noise=(1e-3,) * 4), np.random.default_rng(8), slope)
+def test_few_seeds_are_inconclusive(seeds, slope, design):
+    frame = times(Truth(seeds=seeds, noise=(1e-3,) * 4, design=design), np.random.default_rng(8), slope)
     assert equilibrium_time_test(frame).verdict is Verdict.INCONCLUSIVE
 
 
 def test_runs_that_never_arrived():
     frame = times(Truth(seeds=8, noise=(0.05,) * 4), np.random.default_rng(9))
-    slow = frame.index[:10]
+    slow = frame.index[::9]  # at most one in a cell
     few = frame.assign(steps=frame["steps"].where(~frame.index.isin(slow)))
     found = equilibrium_time_test(few)
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.numbers["layers"][LAYER]["lost"] == 10
+    assert "11 of 96 runs never arrived" in found.reason
+    assert found.numbers["layers"][LAYER]["seeds"] >= 6
     none = equilibrium_time_test(frame.assign(steps=np.nan))
     assert not none.made
     assert "kick" in none.to_run

@@ -136,6 +136,34 @@ def test_shared_seeds_are_paired_in_their_order():
     assert designs["first", "contrast"] == "independent"
 
 
+def test_order_of_the_runs_does_not_matter():
+    rng = np.random.default_rng(6)
+    lean = rng.normal(size=20)
+    pair = [labels(20, 30, rng, shift, lean) for shift in (0.0, 0.3)]
+    orders = (np.arange(20), rng.permutation(20))
+    found = []
+    for order in orders:
+        shots = [
+            Snapshot(schedule="a", intrinsic_lr=1e-2, step=400, labels=pair[0], seeds=np.arange(20)),
+            Snapshot(schedule="b", intrinsic_lr=1e-2, step=400, labels=pair[1][order], seeds=order),
+        ]
+        found.append(functions_test(shots, np.random.default_rng(0)).numbers["pairs"][0])
+    assert found[0] == found[1]
+
+
+def test_slow_schedules_are_not_judged_before_their_time():
+    rng = np.random.default_rng(8)
+    shots = [
+        Snapshot(schedule=name, intrinsic_lr=rate, step=400, labels=labels(64, 30, rng, shift), seeds=np.arange(64))
+        for name, rate, shift in (("f1", 1e-2, 0.0), ("f2", 1e-2, 0.0), ("s1", 1e-3, 1.0), ("s2", 1e-3, 3.0))
+    ]
+    found = functions_test(shots, np.random.default_rng(0))
+    judged = {tuple(pair["schedules"]): pair["judged"] for pair in found.numbers["pairs"]}
+    assert judged["f1", "f2"]
+    assert not judged["s1", "s2"]
+    assert found.verdict is Verdict.EQUIVALENT
+
+
 def test_enough_permutations_for_many_pairs():
     rng = np.random.default_rng(4)
     many = [

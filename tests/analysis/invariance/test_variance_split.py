@@ -80,6 +80,13 @@ def test_noise_that_would_hide_a_difference_is_inconclusive():
     assert "would have been seen with probability" in found.reason
 
 
+def test_a_sure_but_tiny_effect_is_neither_let_pass_nor_called_a_difference():
+    found = variance_split_test(runs(Truth(seeds=8, noise=(0.003,) * 4, seed_spread=0.003, violation=0.02)))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "too little to call a difference" in found.reason
+    assert found.numbers["metrics"]["loss"]["gain"] < 0.01
+
+
 def test_levels_that_explain_little_are_inconclusive():
     # The spread of the seeds is large and shared: a ratio's effect would be seen although the levels' share is small.
     truth = Truth(seeds=8, noise=(0.01,) * 4, seed_spread=0.5, step=0.1)
