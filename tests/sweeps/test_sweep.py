@@ -192,7 +192,7 @@ def test_presets_are_right_and_survive_the_manifest(name: str) -> None:
     sweep = load_sweep(name)
     assert sweep.name == name
     assert sweep.question
-    assert PAPERS[sweep.analysis.kind] in re.findall(r"\(arXiv (\d{4}\.\d{5})\)", sweep.source)
+    assert PAPERS[sweep.analysis.kind] in re.findall(r"arXiv (\d{4}\.\d{5})", sweep.source)
     again = sweep_from_mapping(sweep.model_dump(mode="json"))
     assert again == sweep
 
