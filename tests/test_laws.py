@@ -55,8 +55,8 @@ def drops(tmp_path_factory: pytest.TempPathFactory) -> Answer:
 
 
 @pytest.fixture(scope="module")
-def functions(tmp_path_factory: pytest.TempPathFactory) -> Answer:
-    return answer(run("fast-equilibrium-digits", tmp_path_factory.mktemp("laws") / "functions"))
+def functions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run("fast-equilibrium-digits", tmp_path_factory.mktemp("laws") / "functions")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_kicked_norms_come_back_in_a_time_inverse_to_the_product(products: Answe
 
 
 def test_dropping_the_learning_rate_jumps_and_dropping_weight_decay_does_not(drops: Answer) -> None:
-    jumps = {jump["lr_factor"]: jump for each in drops["arms"] for jump in each["jumps"]}
+    jumps = {jump["lr_factor"]: jump for jump in drops["jumps"]}
     of_lr, of_wd = jumps[0.1], jumps[1.0]
     assert of_wd["wd_factor"] == 0.1
     for dropped, kept in zip(of_lr["groups"], of_wd["groups"], strict=True):
@@ -132,8 +132,8 @@ def test_dropping_the_learning_rate_jumps_and_dropping_weight_decay_does_not(dro
 
 
 def test_the_error_falls_after_a_drop_and_rises_again(drops: Answer) -> None:
-    jumps = [jump for each in drops["arms"] for jump in each["jumps"] if jump["lr_factor"] == 0.1]
-    course = jumps[0]["courses"]["test_error"]
+    (jump,) = [jump for jump in drops["jumps"] if jump["lr_factor"] == 0.1]
+    course = jump["courses"]["test_error"]
     # an earlier run of the protocol: 8.3 %, 4.4 % a hundred steps after the drop, 8.7 % at the end
     assert course["before"]["value"] - course["best"]["value"] > 0.02
     assert course["end"]["value"] - course["best"]["value"] > 0.02
@@ -145,8 +145,8 @@ LATE = 1000
 """Steps: 4 / intrinsic LR."""
 
 
-def test_functions_of_one_product_are_one_distribution_and_of_another_are_not(functions: Answer) -> None:
-    found = numbers(functions, "T4")
+def test_functions_of_one_product_are_one_distribution_and_of_another_are_not(functions: Path) -> None:
+    found = numbers(answer(functions), "T4")
     late = [pair for pair in found["pairs"] if pair["step"] >= LATE]
     assert {pair["step"] for pair in late} == {1000, 2000, 4500}
     assert sum(pair["equal"] for pair in late) == 9
@@ -157,10 +157,13 @@ def test_functions_of_one_product_are_one_distribution_and_of_another_are_not(fu
     assert all(pair["runs"] == [64, 64] for pair in late)
 
 
-def test_accuracy_does_not_tell_these_distributions_apart(functions: Answer) -> None:
-    errors = [cell["error"]["value"] for each in functions.get("arms", [functions]) for cell in each["cells"]]
-    assert len(errors) >= 3
-    assert max(errors) - min(errors) < 0.01
+def test_accuracy_does_not_tell_these_distributions_apart(functions: Path) -> None:
+    """Means over all reports from 4 / intrinsic LR on: at a single step arms of 64 scatter by as much as they differ."""
+    rows = pd.read_parquet(functions / "epochs").query("step >= @LATE").groupby("member_id")["test_error"].mean()
+    members = pd.read_parquet(functions / "members.parquet").set_index("member_id")
+    errors = rows.groupby(members["variant"]).mean()
+    assert set(errors.index) == {"ratio-1", "ratio-100", "large-start", "other-product"}
+    assert errors.max() - errors.min() < 0.01
 
 
 def losses(folder: Path, task: str) -> dict[float, list[pd.DataFrame]]:

@@ -5,8 +5,9 @@ stable, and the loss jumps up (Li, Lyu & Arora, NeurIPS 2020, arXiv 2010.02916).
 crosses a level upwards, stretch by stretch of the schedule.
 """
 
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,7 @@ def excursions_of(study: Study, arms: Sequence[DecayArm]) -> list[Excursions]:
 
     Returns:
         One entry for each stretch of each schedule of arms in which some run got below the threshold and left again in
-        its first stretch; empty where none did.
+        its first stretch, of stretches that only end at different steps the longest; empty where none did.
     """
     threshold = study.settings.converged_loss
     found: list[Excursions] = []
@@ -100,7 +101,13 @@ def excursions_of(study: Study, arms: Sequence[DecayArm]) -> list[Excursions]:
         for arm in arms:
             if id(arm) in shown:
                 found += _others(study, arm, [each for each in found if each.arm is arm], threshold)
-    return sorted(found, key=lambda each: (each.arm.number, each.level.start, each.level.weight_decay))
+    # trunks that only part at different steps are one: the longest says it all
+    trunks: dict[tuple[object, ...], Excursions] = {}
+    for each in sorted(found, key=lambda each: each.level.stop):
+        level = each.level
+        trunks[each.arm.number, replace(level, stop=0) if level.start == 0 else level] = each
+    order = operator.attrgetter("arm.number", "level.start", "level.weight_decay", "level.lr")
+    return sorted(trunks.values(), key=order)
 
 
 def _others(study: Study, arm: DecayArm, known: Sequence[Excursions], threshold: float) -> list[Excursions]:

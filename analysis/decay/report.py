@@ -300,7 +300,7 @@ def _excursion_sentences(left: list[Excursions], study: Study) -> list[str]:
     for each in left:
         name = f"{each.arm.label}: " if each.arm.label else ""
         level = f"{study.settings.converged_loss:g}"
-        if each.late > 0:
+        if each.late >= 1:  # every run, on average
             said.append(
                 f"{name}with {each.words} the training loss gets below {level} (lowest {each.lowest:.2g}) and leaves "
                 f"again {each.late:.3g} times in the last three quarters of {each.level.steps:,} steps."
