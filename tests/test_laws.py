@@ -158,7 +158,7 @@ def test_functions_of_one_product_are_one_distribution_and_of_another_are_not(fu
 
 
 def test_accuracy_does_not_tell_these_distributions_apart(functions: Path) -> None:
-    """Means over all reports from 4 / intrinsic LR on: at a single step arms of 64 scatter by as much as they differ."""
+    """Means over all reports from 4 / intrinsic LR on: at one step arms of 64 scatter by as much as they differ."""
     rows = pd.read_parquet(functions / "epochs").query("step >= @LATE").groupby("member_id")["test_error"].mean()
     members = pd.read_parquet(functions / "members.parquet").set_index("member_id")
     errors = rows.groupby(members["variant"]).mean()

@@ -115,9 +115,9 @@ def test_random_schedules_made_small_give_a_report(tmp_path: Path) -> None:
     assert answer["sentence"]
     found = members(tmp_path / "out")
     courses = [json.loads(phases) for phases in found["phases"]]
-    assert {tuple(phase["name"] for phase in course) for course in courses} == {
-        ("wander_1", "wander_2", "wander_3", "wander", "equal", "settle")
-    }
+    courses = [course for course in courses if len(course) == 6]  # the others are what they branch from
+    names = ("wander_1", "wander_2", "wander_3", "wander", "equal", "settle")
+    assert [tuple(phase["name"] for phase in course) for course in courses] == [names] * 4
     assert len({tuple(phase["lr"] for phase in course[:4]) for course in courses}) == 2
     assert {(phase["lr"], phase["weight_decay"]) for course in courses for phase in course[4:]} == {
         (0.1, 5e-4),
