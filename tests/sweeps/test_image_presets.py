@@ -87,10 +87,10 @@ def test_products_made_small_are_told_to_be_too_short(tmp_path: Path) -> None:
     answer = answer_of("lambda-eta-cifar10-convnet", tmp_path / "out", changes)
     assert answer["verdict"] == "INCONCLUSIVE"
     assert answer["sentence"].startswith("main: INCONCLUSIVE")
-    assert answer["runs_too_short"] == answer["runs"] + answer["runs_too_short"] == 8
+    assert (answer["runs"], answer["runs_too_short"]) == (0, 8)
     assert answer["tests"]["T0"]["verdict"] == "EQUIVALENT"
     found = members(tmp_path / "out")
-    assert found["variant"].value_counts().to_dict() == {"main": 8, "no-norm": 8}
+    assert found["variant"].value_counts().to_dict() == {"main": 16, "no-norm": 8}  # kicked and not
     probes = pd.read_parquet(tmp_path / "out" / "probes")
     layers = probes.query("probe == 'trace'").groupby("member_id")["group"].unique()
     plain = set(found.query("variant == 'no-norm'")["member_id"])
@@ -121,7 +121,7 @@ def test_random_schedules_made_small_give_a_report(tmp_path: Path) -> None:
     assert len({tuple(phase["lr"] for phase in course[:4]) for course in courses}) == 2
     assert {(phase["lr"], phase["weight_decay"]) for course in courses for phase in course[4:]} == {
         (0.1, 5e-4),
-        (pytest.approx(0.01), 0.0),
+        (0.1 * 0.1, 0.0),
     }
     labels = pd.read_parquet(tmp_path / "out" / "probes").query("probe == 'label'")
     assert labels.groupby(["member_id", "step"]).size().tolist() == [20] * 12
