@@ -106,7 +106,7 @@ MISSING = {
         Folder(schedules=[Planted(key="a", phases=[{**phase(200, 0.02, 1.0), "weight_decay": 0.0}])]),
         {"T0": "weight decay", "T1": "weight decay", "T2": "weight decay"},
     ),
-    "no norms": (Folder(schedules=grid(kick=1.3), trace=False), {"T3": "trace_every"}),
+    "no norms": (Folder(schedules=grid(kick=1.3), trace=False), {"T3": "in the kicked phase"}),
     "kicked too early": (
         Folder(schedules=[Planted(key="a", phases=[phase(100, 0.02, 1.0), phase(200, 0.02, 1.0, kick=1.3)])]),
         {"T3": "after 4 / (learning rate x weight decay)"},
