@@ -189,7 +189,12 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Members that may share packs: of one variant, because that says what is measured, and of one recipe."""
+    """Members that may share packs and beginnings: of one recipe, and of variants that measure alike.
+
+    Attributes:
+        variant: the first of these variants.
+        recipe_id: of the recipe.
+    """
 
     variant: str
     recipe_id: str
@@ -197,9 +202,11 @@ class _Group:
 
 def _groups(sweep: Sweep, found: Sequence[Member]) -> dict[_Group, list[Tree]]:
     """The trees of each group."""
+    measures = {name: part.measured() for name, part in sweep.parts.items()}
+    first = {name: next(other for other in measures if measures[other] == measures[name]) for name in measures}
     groups: dict[_Group, list[Tree]] = {}
-    for name in sweep.parts:
-        for tree in grow(member for member in found if not name or member.axes["variant"] == name):
+    for name in dict.fromkeys(first.values()):
+        for tree in grow(member for member in found if first[str(member.axes.get("variant", ""))] == name):
             groups.setdefault(_Group(name, tree.recipe.recipe_id), []).append(tree)
     return groups
 

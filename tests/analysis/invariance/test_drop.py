@@ -95,3 +95,15 @@ def test_bad_frames_are_refused(change, match):
     frame = planted().assign(**change)
     with pytest.raises(ValueError, match=match):
         drop_test(frame.drop(columns=[name for name, value in change.items() if value is None]))
+
+
+def test_runs_of_one_seed_count_once():
+    frame = planted(4)
+    again = frame.assign(**{name: frame[name] * 1.01 for name in frame if name.startswith("elr_after")})
+    once, twice = (
+        {c.what + c.arm: c.difference for c in checks_of(each)} for each in (frame, pd.concat([frame, again]))
+    )
+    assert {each.n for each in twice.values()} == {4}
+    what = "effective LR just after the droplr"
+    assert twice[what].value == pytest.approx(once[what].value + np.log(1.01) / 2)
+    assert twice[what].error == pytest.approx(once[what].error)
