@@ -269,5 +269,13 @@ class Sweep(Part):
     def _without_what_axes_say(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         whole: dict[str, Any] = handler(self)
         if "train" in whole:
-            whole["train"] = {key: value for key, value in whole["train"].items() if key not in self.axes}
+            # a variant is read on top of the rest: what any of them varies must not be given there
+            varied = {
+                name
+                for axes in (self.axes, *(own.get("axes") or {} for own in self.variants.values()))
+                for name in axes
+            }
+            if "intrinsic_lr" in varied:
+                varied.add("weight_decay")
+            whole["train"] = {key: value for key, value in whole["train"].items() if key not in varied}
         return whole

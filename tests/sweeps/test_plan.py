@@ -43,7 +43,10 @@ def test_presets(name: str, members: int, steps: int, alone: int) -> None:
         "estimated_disk_bytes": made.estimated_disk_bytes,
         "kept_weights_bytes": made.kept_weights_bytes,
         "checkpoint_budget_bytes": 50 * GB,
+        "equilibrium_steps": None,  # no weight decay
+        "steps_per_epoch": made.steps_per_epoch,
     }
+    assert made.steps_per_epoch == (18 if name == "band-digits" else 32)
 
 
 @pytest.mark.parametrize(
