@@ -36,11 +36,15 @@ def equilibrium_of(members: Iterable[Member]) -> Equilibrium | None:
         None where nothing is trained by SGD with weight decay on free norms.
     """
     needed: dict[tuple[float, float, float, int], tuple[float, int]] = {}
+    looked_at: dict[
+        tuple[int, int, float], Member
+    ] = {}  # members share these objects; holding one keeps its id its own
     for member in members:
-        recipe = member.recipe
+        looked_at.setdefault((id(member.recipe), id(member.phases), member.momentum), member)
+    for member in looked_at.values():
+        recipe, phase = member.recipe, member.phases[0]
         if recipe.sphere_radius is not None or recipe.optimizer.adapts:
             continue
-        phase = member.phases[0]
         if phase.weight_decay > 0 and phase.curve.is_flat:
             key = (phase.lr, phase.weight_decay, member.momentum, phase.steps)
             if key not in needed:

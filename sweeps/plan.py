@@ -206,7 +206,8 @@ def _groups(sweep: Sweep, found: Sequence[Member]) -> dict[_Group, list[Tree]]:
     first = {name: next(other for other in measures if measures[other] == measures[name]) for name in measures}
     groups: dict[_Group, list[Tree]] = {}
     for name in dict.fromkeys(first.values()):
-        for tree in grow(member for member in found if first[str(member.axes.get("variant", ""))] == name):
+        some = [member for member in found if first[str(member.axes["variant"])] == name] if name else found
+        for tree in grow(some):
             groups.setdefault(_Group(name, tree.recipe.recipe_id), []).append(tree)
     return groups
 

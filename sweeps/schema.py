@@ -31,6 +31,7 @@ from sweeps.fields import (
     whole_or_two,
 )
 from sweeps.training import CurveSpec, GroupSpec, PhaseSpec, RateOf, Train
+from sweeps.variants import unmarked
 from trainables.spec import Labels, Measure, Scalar, Swa
 
 __all__ = [
@@ -225,7 +226,7 @@ class Sweep(Part):
         if not self.variants:
             return {"": self}
         whole = {"run": self.run, "name": self.name}
-        return {name: Sweep.model_validate({**content, **whole}) for name, content in self.variants.items()}
+        return {name: Sweep.model_validate({**unmarked(content), **whole}) for name, content in self.variants.items()}
 
     def points(self, axis: str) -> tuple[Scalar, ...]:
         """Values of an axis, those of another one where it says `same_as`.
@@ -269,13 +270,6 @@ class Sweep(Part):
     def _without_what_axes_say(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         whole: dict[str, Any] = handler(self)
         if "train" in whole:
-            # a variant is read on top of the rest: what any of them varies must not be given there
-            varied = {
-                name
-                for axes in (self.axes, *(own.get("axes") or {} for own in self.variants.values()))
-                for name in axes
-            }
-            if "intrinsic_lr" in varied:
-                varied.add("weight_decay")
-            whole["train"] = {key: value for key, value in whole["train"].items() if key not in varied}
+            said = {*self.axes, *(["weight_decay"] if "intrinsic_lr" in self.axes else [])}
+            whole["train"] = {key: value for key, value in whole["train"].items() if key not in said}
         return whole

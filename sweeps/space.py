@@ -80,7 +80,7 @@ def _ending_with(last: int, sweep: Sweep, places: Mapping[str, Target], variant:
             data_seed=point.get("data_seed", 0),
             momentum=momentum if not shared.optimizer.adapts else 0.0,  # Adam's is beta1
             phases=schedule(point),
-            axes={**variant, **point},
+            axes={**variant, **point} if variant else point,
         )
 
 

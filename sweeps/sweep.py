@@ -11,7 +11,7 @@ from sweeps.draft import Draft
 from sweeps.faults import sentences
 from sweeps.schema import AnalysisSpec, Axis, Builder, LogGrid, MeasureSpec, PhaseSpec, Sweep, Train
 from sweeps.source import override, preset_names, read_source
-from sweeps.variants import merged, own_content
+from sweeps.variants import RESOLVED, merged, own_content
 from trainables.spec import SpecError
 
 __all__ = ["Axis", "LogGrid", "PhaseSpec", "Sweep", "load_sweep", "preset_names", "sweep_from_mapping"]
@@ -90,7 +90,7 @@ def _variants(mapping: Mapping[str, Any], known: Sequence[str]) -> tuple[dict[st
         except SpecError as error:
             faults += [f"variants.{name}: {fault}" for fault in error.faults if fault not in known]
         else:
-            resolved[str(name)] = part.model_dump(mode="json", exclude={"variants", "run", "name"})
+            resolved[str(name)] = {RESOLVED: True, **part.model_dump(mode="json", exclude={"variants", "run", "name"})}
     return resolved, faults
 
 

@@ -7,7 +7,10 @@ an axis as a whole (it has one form), a task or model as a whole where its name 
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["merged", "own_content"]
+__all__ = ["RESOLVED", "merged", "own_content", "unmarked"]
+
+RESOLVED = "resolved"
+"""Key that marks a variant as a whole sweep file of its own, as manifests hold it: nothing is merged into it."""
 
 _WHOLE = ("task", "model")
 
@@ -22,6 +25,8 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     Returns:
         The content of the variant's own sweep file.
     """
+    if change.get(RESOLVED):
+        return {**unmarked(change), **({"name": base["name"]} if "name" in base else {})}
     made = dict(base)
     for key, value in change.items():
         here = made.get(key)
@@ -36,6 +41,18 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
         else:
             made[key] = value
     return made
+
+
+def unmarked(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved variant without its mark.
+
+    Args:
+        content: of the variant.
+
+    Returns:
+        Everything else.
+    """
+    return {key: value for key, value in content.items() if key != RESOLVED}
 
 
 def own_content(mapping: Mapping[str, Any]) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def test_an_average_counts_only_where_the_run_ends_and_its_end_was_kept():
     )
     members = pd.DataFrame({"member_id": list(statuses), "phases": json.dumps([PHASE])})
     study = SimpleNamespace(tables=SimpleNamespace(members=members), sweep={})
-    network = Network(study=study, name="", recipe_id="", axes={}, courses=courses)
+    network = Network(study=study, name="", recipe_id="", axes={}, variants=(), courses=courses)
     ends = {(name, "end"): 100 for name in "abde"}
     averages = {(name, f"swa@{window}"): 100 for name in "abce" for window in (2, 5)}
     kept = ends | averages | {("a", "swa@9"): 100, ("a", "swa@20"): 60, ("b", "swa@20"): 60, ("d", "swa@5"): 60}

@@ -22,6 +22,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "mlp_si": {"width": 16},
     "mlp_norm": {"width": 16},
     "convnet_si": {"width": 4},
+    "convnet_plain": {"width": 4},
     "resnet18_si": {"width": 4},
     "resnet18": {"width": 4},
     "preact_resnet32": {"width": 4},
