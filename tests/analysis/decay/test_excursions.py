@@ -76,12 +76,10 @@ def test_a_course_that_stays_low_is_no_excursion(tmp_path: Path) -> None:
     assert "leave" not in sentence
 
 
-def test_a_decay_of_one_arm_keeps_its_acronym(tmp_path: Path) -> None:
-    columns = [{"variant": name} for name in ("a", "b")]
+def test_the_name_of_an_arm_before_an_acronym(tmp_path: Path) -> None:
     schedules = [
-        Planted(key=f"{name['variant']}{at}", phases=drop(at, 2000, f=0.1), columns=name)
-        for name in columns
-        for at in (1000,)
+        Planted(key=f"{width}", phases=drop(1000, 2000, f=0.1), columns={"label_smoothing": width})
+        for width in (0.0, 0.1)
     ]
-    study = load_study(plant(tmp_path, schedules, seeds=3))
-    assert "lR x" not in decay_content(study).sentence
+    sentence = decay_content(load_study(plant(tmp_path, schedules, seeds=3))).sentence
+    assert sentence.count(": LR x 0.1 at step 1,000") == 2
