@@ -10,16 +10,14 @@ from analysis.averages_section import averages_section
 from analysis.content import Content
 from analysis.decay.answer import decay_answer
 from analysis.decay.events import Event
-from analysis.decay.excursions import Excursions, excursions_of
+from analysis.decay.excursions import excursions_of
+from analysis.decay.excursions_section import excursion_sentences, excursions_json, excursions_section
+from analysis.decay.exhibits import exhibits_of
 from analysis.decay.find import ArmDecays, DecayFindings, find_decays
 from analysis.decay.jumps import Jump
+from analysis.decay.waits import waits_table
 from analysis.decay.words import arm_sentences, comparison_words, rebound_words
-from analysis.estimates import Estimate, finite_or_none
-from analysis.exhibit import Exhibit
-from analysis.figures.decay_course import decay_course_table, draw_decay_course
-from analysis.figures.decay_grid import decay_grid_table, draw_decay_grid
-from analysis.figures.decay_timing import decay_seeds_table, decay_timing_table, draw_decay_timing
-from analysis.figures.style import render
+from analysis.estimates import Estimate
 from analysis.invariance.courses import Network, networks_of
 from analysis.invariance.drop import drop_test
 from analysis.invariance.drops import drops_of
@@ -73,14 +71,14 @@ def decay_content(study: Study) -> Content:
     drops = [(network, result) for network in networks if (result := _drop(network, margins))]
     left = excursions_of(study, [each.arm for each in found.arms])
     data = decay_answer(found)
-    extra = [_drop_sentence(network, result) for network, result in drops] + _excursion_sentences(left, study)
+    extra = [_drop_sentence(network, result) for network, result in drops] + excursion_sentences(left, study)
     data["sentence"] = " ".join([*extra, data["sentence"]])
     data["tests"] = {f"{result.key}{network.suffix}": result.as_json() for network, result in drops}
-    data["excursions"] = [_as_json(each) for each in left]
+    data["excursions"] = [excursions_json(each) for each in left]
     averages = measured_averages(networks[0])
     data["averages"] = averages.as_json() if averages else None
     ordered = sorted(found.arms, key=lambda each: each is not found.headline)
-    sections = [*_drops(drops), *(_section(found, each) for each in ordered), *_left(left, study)]
+    sections = [*_drops(drops), *(_section(found, each) for each in ordered), *excursions_section(left, study)]
     sections += [averages_section(averages)] if averages else []
     html = sections_page(
         study,
@@ -176,51 +174,27 @@ def _section(found: DecayFindings, each: ArmDecays) -> Section:
                 words=("comparison",),
             )
         )
+    waits = waits_table(each.arm, found.study.tables.members)
+    if len(waits):
+        tables.append(
+            PageTable(
+                name=f"waits{suffix}",
+                title="Time to equilibrium at the initial rates",
+                caption="4 / intrinsic LR steps: then scale-invariant weights have forgotten how they began.",
+                frame=waits,
+            )
+        )
     return Section(
         title=each.arm.label or "Results",
         sentence=" ".join(arm_sentences(each)),
         tables=tuple(table for table in tables if len(table.frame)),
-        exhibits=tuple(_exhibits(found, each, suffix)),
+        exhibits=tuple(exhibits_of(found, each, suffix)),
         notes=tuple(
             rebound_words(rebound)
             for event in each.shown
             for quantity in ("error", "loss")
             if (rebound := each.rebound(event, quantity)) is not None
         ),
-    )
-
-
-def _exhibits(found: DecayFindings, each: ArmDecays, suffix: str) -> Iterator[Exhibit]:
-    confidence = f"{100 * found.study.settings.confidence:g} % intervals"
-    course = decay_course_table(found, each)
-    if len(course):
-        yield Exhibit(
-            name=f"decay-course{suffix}",
-            title="Around a decay",
-            caption=f"Mean over seeds with {confidence} (Student), decays laid over each other; thin: what theory "
-            "predicts.",
-            drawing=render(draw_decay_course(course)),
-            table=course,
-        )
-    timing = each.timing
-    if timing is None:
-        return
-    table = decay_timing_table(timing)
-    yield Exhibit(
-        name=f"decay-timing{suffix}",
-        title="Final error by decay time",
-        caption=f"Mean final test error over {timing.seeds} seeds with {confidence} (Student), one line for each "
-        "initial learning rate and weight decay. Shaded: the times that may be the best.",
-        drawing=render(draw_decay_timing(table, decay_seeds_table(timing), timing.best_line.interval, timing.margin)),
-        table=table,
-    )
-    grid = decay_grid_table(timing)
-    yield Exhibit(
-        name=f"decay-grid{suffix}",
-        title="Final error by decay time, initial learning rate and weight decay",
-        caption="Mean final test error in points and half its interval; framed: the best.",
-        drawing=render(draw_decay_grid(grid)),
-        table=grid,
     )
 
 
@@ -258,73 +232,6 @@ def _ratio(value: Estimate) -> str:
 
 def _plain(value: float) -> str:
     return f"{value:.3g}" if np.isfinite(value) else _NONE
-
-
-def _left(left: list[Excursions], study: Study) -> Iterator[Section]:
-    """A section for runs that left a low loss again."""
-    if not left:
-        return
-    rows = [
-        {
-            "network": each.arm.label or "the network",
-            "stretch": f"{each.words}, steps {each.level.start:,} to {each.level.stop:,}",
-            "runs": str(each.runs),
-            "below": f"{each.reached}, first at {each.first:,.0f}" if each.reached else "0",
-            "lowest loss": f"{each.lowest:.2g}",
-            "leaves": f"{each.crossings:.3g}",
-            "in the last 3/4": f"{each.late:.3g}",
-            "loss at the end": f"{each.end:.2g}",
-        }
-        for each in left
-    ]
-    yield Section(
-        title="Leaving a solution again",
-        sentence=" ".join(_excursion_sentences(left, study)),
-        tables=(
-            PageTable(
-                name="excursions",
-                title="Crossings of the training loss",
-                caption=f"How often the training loss crosses {study.settings.converged_loss:g} upwards, mean over "
-                "runs; the loss at the end is the largest of the runs.",
-                frame=pd.DataFrame(rows),
-                data=pd.DataFrame([_as_json(each) for each in left]),
-                words=("stretch",),
-            ),
-        ),
-    )
-
-
-def _excursion_sentences(left: list[Excursions], study: Study) -> list[str]:
-    """What happens with weight decay, and once it is off."""
-    said = []
-    for each in left:
-        name = f"{each.arm.label}: " if each.arm.label else ""
-        level = f"{study.settings.converged_loss:g}"
-        if each.late >= 1:  # every run, on average
-            said.append(
-                f"{name}with {each.words} the training loss gets below {level} (lowest {each.lowest:.2g}) and leaves "
-                f"again {each.late:.3g} times in the last three quarters of {each.level.steps:,} steps."
-            )
-        elif each.level.weight_decay == 0 and each.reached:
-            said.append(f"{name}with {each.words} it does not leave again (loss at the end {each.end:.2g}).")
-    return said
-
-
-def _as_json(each: Excursions) -> dict[str, object]:
-    return {
-        "arm": each.arm.label,
-        "lr": each.level.lr,
-        "weight_decay": each.level.weight_decay,
-        "start": each.level.start,
-        "stop": each.level.stop,
-        "runs": each.runs,
-        "reached": each.reached,
-        "first": finite_or_none(each.first),
-        "lowest": finite_or_none(each.lowest),
-        "crossings": each.crossings,
-        "crossings_in_last_three_quarters": each.late,
-        "loss_at_end": finite_or_none(each.end),
-    }
 
 
 def _warnings(found: DecayFindings) -> list[tuple[str, str]]:

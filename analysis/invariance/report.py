@@ -1,5 +1,8 @@
 """The report of an invariance study: verdicts first, then each network with its tests, figures and confounders."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from analysis.arms import lr_text
@@ -165,12 +168,35 @@ def _section(found: InvarianceFindings, each: NetworkFindings) -> Section:
         )
     if len(each.runs.table):
         tables.append(_cells(each))
+    if needed := each.test("T2").numbers.get("seeds_needed"):
+        tables.append(_seeds_needed(each, needed))
     return Section(
         title=each.network.name or "Results",
         sentence=network_sentence(each),
         tables=tuple(tables),
         exhibits=tuple(exhibits_of(found, each)),
         notes=tuple(_notes(each)),
+    )
+
+
+def _seeds_needed(each: NetworkFindings, needed: Mapping[str, Mapping[str, Any]]) -> PageTable:
+    """How many seeds the margins need, from the spread that was seen."""
+    rows = [
+        {
+            "metric": metric,
+            "margin": str(found["margin_words"]),
+            "spread between seeds": f"{found['sd']:.3g}",
+            "seeds for one pair": str(found["seeds"] or "over a million"),
+            "seeds for all pairs": str(found["seeds_all"] or "over a million"),
+        }
+        for metric, found in needed.items()
+    ]
+    return PageTable(
+        name=f"seeds-needed{each.network.suffix}",
+        title="Seeds that each margin needs",
+        caption="With so many seeds in each cell T2 passes with probability 0.9 where the truth is equality, by the "
+        "spread of the noisiest product here (of the difference between two ratios, on the margin's scale).",
+        frame=pd.DataFrame(rows),
     )
 
 

@@ -45,13 +45,16 @@ def network_sentence(found: NetworkFindings) -> str:
         tests = "; ".join(f"{test.key} {test.verdict}" for test in found.tests if test.made)
         return f"{name}the negative control, there to be rejected: {tests or 'no test could be made'}."
     verdict = found.verdict.verdict
-    said = [f"{name}{verdict}: {_MEANING[verdict]}{_range(found)}.", found.verdict.reason]
+    said = [f"{verdict}: {_MEANING[verdict]}{_range(found)}.", found.verdict.reason]
     # what the verdict does not rest on, and would not be heard of otherwise
     others = [
-        test for test in found.tests if test.made and test.key in ("T3", "T4", "T5") and test.verdict is not verdict
+        f"{test.key} {test.verdict}: {test.reason}"
+        for test in found.tests
+        if test.made and test.key in ("T3", "T4", "T5") and test.verdict is not verdict
     ]
-    said += [f"{test.key} {test.verdict}: {test.reason}" for test in others]
-    return " ".join(said)
+    if verdict is Verdict.INCONCLUSIVE and others:  # what was found comes before what was not
+        return name + " ".join([*others, f"Over all tests {said[0]}", *said[1:]])
+    return name + " ".join([*said, *others])
 
 
 def _short(found: NetworkFindings) -> str:
