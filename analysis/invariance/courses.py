@@ -53,8 +53,8 @@ class Course:
         return self.schedule.levels[0].kick
 
     def law(self, level: Level) -> float:
-        """Intrinsic learning rate of a stretch of the schedule."""
-        return intrinsic_lr(level.lr, level.weight_decay, self.schedule.momentum)
+        """Intrinsic learning rate of a stretch of the schedule, without what rounding of its factors adds."""
+        return float(f"{intrinsic_lr(level.lr, level.weight_decay, self.schedule.momentum):.12g}")
 
 
 @dataclass(frozen=True, kw_only=True)

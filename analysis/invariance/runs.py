@@ -79,7 +79,7 @@ def equilibrium_runs(network: Network, tail: float) -> Runs:
                 "intrinsic_lr": course.law(level),
                 "lr": level.lr,
                 "weight_decay": level.weight_decay,
-                "ratio": level.lr / level.weight_decay,
+                "ratio": float(f"{level.lr / level.weight_decay:.12g}"),
                 "start_scale": course.start_scale,
                 "seed": course.unit,
                 "steps": course.schedule.steps,
