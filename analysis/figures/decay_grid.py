@@ -97,7 +97,8 @@ def _map(panel: Axes, rows: pd.DataFrame, name: str) -> None:
         half = (row["error_high"] - row["error_low"]) / 2
         spread = f"\n\N{PLUS-MINUS SIGN}{100 * half:.1f}" if np.isfinite(half) else ""
         text = f"{100 * row['error_mean']:.1f}{spread}"
-        panel.text(x, y, text, ha="center", va="center", fontsize=8, color=INK, linespacing=0.95)
+        ink = INK if tint > 0.6 else "white"
+        panel.text(x, y, text, ha="center", va="center", fontsize=8, color=ink, linespacing=0.95)
         if row["best"]:
             frame = Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor="#D55E00", linewidth=2.4)
             panel.add_patch(frame)
