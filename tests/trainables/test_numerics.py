@@ -142,9 +142,11 @@ def test_any_module_trains_in_the_loop_and_its_norms_are_rows(
         Member(recipe=of, seed=seed, phases=(Phase(name="pretrain", steps=12, lr=lr),))
         for seed, lr in ((0, 0.05), (1, 0.05), (0, 0.2))
     ]
-    together = facts(run(shared_pack(members, measure=Measure(report_every=6)), tmp_path / "together"))  # type: ignore[operator]
+    together = facts(run(shared_pack(members, measure=Measure(report_every=6)), tmp_path / "together", executor="loop"))  # type: ignore[operator]
     for index, member in enumerate(members):
-        alone = facts(run(shared_pack([member], measure=Measure(report_every=6)), tmp_path / str(index)))  # type: ignore[operator]
+        alone = facts(
+            run(shared_pack([member], measure=Measure(report_every=6)), tmp_path / str(index), executor="loop")
+        )  # type: ignore[operator]
         assert alone[member.member_id] == together[member.member_id]
     first, last = together[members[0].member_id][6,], together[members[0].member_id][12,]
     assert last["train_loss"] < first["train_loss"]  # type: ignore[index]
@@ -162,17 +164,19 @@ def test_parameters_keep_their_places_over_branches_and_resumes(
     members = two_phase(
         Recipe(task="mine:task", batch_size=8), lrs=(0.05, 0.2), finetune_lrs=(0.01,), seeds=(0, 1), data_seed=0
     )
-    whole = facts(run(shared_pack(members), tmp_path / "whole"))  # type: ignore[operator]
+    loop = {"executor": "loop"}  # each run would choose for itself by time, and two executors have two roundings
+    whole = facts(run(shared_pack(members), tmp_path / "whole", **loop))  # type: ignore[operator]
     for looks in (2,):
         count = iter(range(1000))
         seen = run(
             shared_pack(members),
             tmp_path / str(looks),
             stop=lambda c=count, s=looks: next(c) >= s,  # type: ignore[operator,misc]
+            **loop,
         )
-        seen += run(shared_pack(members), tmp_path / str(looks), attempt=1)  # type: ignore[operator]
+        seen += run(shared_pack(members), tmp_path / str(looks), attempt=1, **loop)  # type: ignore[operator]
         assert facts(seen) == whole
-    alone = facts(run(separate_pack(members[-1]), tmp_path / "alone"))[members[-1].member_id]  # type: ignore[operator]
+    alone = facts(run(separate_pack(members[-1]), tmp_path / "alone", **loop))[members[-1].member_id]  # type: ignore[operator]
     end = whole[members[-1].member_id]
     assert {key: alone[key] for key in end} == end
 
