@@ -313,5 +313,5 @@ def test_bfloat16_follows_float32_on_float32_statistics(tmp_path: Path) -> None:
 def test_ordinary_batch_norm_mlp_is_stacked_by_choice(tmp_path: Path) -> None:
     arguments = {"width": 9, "depth": 2, "norm": "batch", "dropout": 0.0}
     members = two_phase(recipe(model="mlp", model_args=arguments, sphere_radius=None), lrs=(0.1,), seeds=(0, 1))
-    reports = run(shared_pack(members), tmp_path)
+    reports = run(shared_pack(members), tmp_path, executor="auto")
     assert set(reports[-1].seconds_per_step) == {"stacked", "loop"}

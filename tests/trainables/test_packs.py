@@ -158,7 +158,9 @@ def test_unsaved_rows_come_again_under_the_same_part(tmp_path: Path) -> None:
 
         rows: dict[int, dict[object, object]] = {}
         finished = False
-        for position, report in enumerate(train(pack, folder=tmp_path / "killed", attempt=attempt, save_seconds=0.0)):
+        for position, report in enumerate(
+            train(pack, folder=tmp_path / "killed", attempt=attempt, executor="stacked", save_seconds=0.0)
+        ):
             rows.setdefault(report.part, {}).update({(r.member_id, r.step): r.test_loss for r in report.epochs})
             if report.flush and report.part in rows:
                 parts[report.part] = rows[report.part]
