@@ -113,7 +113,7 @@ def separate_pack(member: Member, *, measure: Measure | None = None) -> Pack:
 
 
 def run(pack: Pack, folder: Path, **options: object) -> list[Report]:
-    """All reports of a pack; stacked unless a test says otherwise, for `auto` goes by time, and rounding by executor."""
+    """All reports of a pack; stacked unless a test says otherwise: `auto` goes by time, and rounding by executor."""
     return list(train(pack, folder=folder, **{"attempt": 0, "executor": "stacked", **options}))  # type: ignore[arg-type]
 
 
