@@ -268,7 +268,7 @@ def test_evaluation_that_outgrows_memory_takes_fewer_samples_at_once(
     from trainables import evaluate
 
     pack = shared_pack(members(of(sphere_radius=None), lrs=(1e-2,)), measure=FULL)
-    whole = facts(run(pack, tmp_path / "whole"))
+    whole = facts(run(pack, tmp_path / "whole", executor="loop"))
     judge = evaluate.Yardstick.judge
 
     def small(self: evaluate.Yardstick, forward: object, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -277,7 +277,7 @@ def test_evaluation_that_outgrows_memory_takes_fewer_samples_at_once(
         return judge(self, forward, x, y)  # type: ignore[arg-type]
 
     monkeypatch.setattr(evaluate.Yardstick, "judge", small)
-    halved = facts(run(pack, tmp_path / "halved"))
+    halved = facts(run(pack, tmp_path / "halved", executor="loop"))
     for member_id, rows in whole.items():
         for key, row in rows.items():
             for name, value in row.items():  # type: ignore[attr-defined]
@@ -291,7 +291,7 @@ def test_other_errors_are_not_taken_for_full_memory() -> None:
 
 
 def test_test_split_is_looked_at_once_where_choices_can_be_made_on_valid(tmp_path: Path) -> None:
-    reports = run(shared_pack(members(of(sphere_radius=None), lrs=(1e-2,)), measure=FULL), tmp_path)
+    reports = run(shared_pack(members(of(sphere_radius=None), lrs=(1e-2,)), measure=FULL), tmp_path, executor="loop")
     rows = [row for report in reports for row in report.epochs]
     assert all(row.valid_error is not None and row.test_error is None for row in rows)
     found = {(probe.split, probe.key) for report in reports for probe in report.probes if probe.group == "end"}
@@ -326,7 +326,7 @@ def test_bfloat16_places_the_convergence_border_in_the_same_grid_cell(tmp_path: 
 def test_parameter_groups_reach_the_update(tmp_path: Path) -> None:
     kind = of(sphere_radius=None, groups=(Group(parameters=("conv1.*",), lr=0.0),))
     one = members(kind, lrs=(1e-1,), seeds=(0,))
-    run(shared_pack(one), tmp_path)
+    run(shared_pack(one), tmp_path, executor="loop")
     torch.manual_seed(0)
     fresh = build_task(kind, 0).model().state_dict()
     after = weights(tmp_path, one[0])

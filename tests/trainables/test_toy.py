@@ -35,7 +35,7 @@ def by_training(weight_decay: float, steps: int, folder: Path, batch_size: int =
     of = recipe(batch_size)
     phase = Phase(name="descent", steps=steps, lr=LR, weight_decay=weight_decay)
     pack = shared_pack([Member(recipe=of, seed=0, phases=(phase,))], measure=Measure(report_every=1))
-    return [row.train_loss or 0.0 for report in run(pack, folder) for row in report.epochs]
+    return [row.train_loss or 0.0 for report in run(pack, folder, executor="loop") for row in report.epochs]
 
 
 def crossings(losses: list[float], level: float = 1e-3) -> int:
