@@ -27,9 +27,10 @@ demo: $(INSTALLED) ## the main job: the optimal learning-rate band on real image
 	$(BIN)/lratlas run band-digits
 
 .PHONY: test
-test: $(INSTALLED) ## every test, the slow ones included (under 25 minutes on 2 cores)
+test: $(INSTALLED) ## every test, the slow ones included (about half an hour on 2 cores)
 	$(BIN)/python -m pytest -q -n $(WORKERS)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "slow and not ray"
+	$(BIN)/python -m pytest -q -m "slow and ray"
 
 .PHONY: check
 check: $(INSTALLED) ## linter, formatter, type checker and the quick tests (under 2 minutes)

@@ -36,9 +36,8 @@ def equilibrium_of(members: Iterable[Member]) -> Equilibrium | None:
         None where nothing is trained by SGD with weight decay on free norms.
     """
     needed: dict[tuple[float, float, float, int], tuple[float, int]] = {}
-    looked_at: dict[
-        tuple[int, int, float], Member
-    ] = {}  # members share these objects; holding one keeps its id its own
+    # Members share recipes and schedules, so objects are told apart; holding a member keeps their ids their own.
+    looked_at: dict[tuple[int, int, float], Member] = {}
     for member in members:
         looked_at.setdefault((id(member.recipe), id(member.phases), member.momentum), member)
     for member in looked_at.values():

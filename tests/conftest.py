@@ -33,3 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture
+def cifar10_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the CIFAR-10 images, where the tasks look for them too; without it the test is skipped."""
+    folder = Path(os.environ.get("LRATLAS_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "cifar10-train.parquet").is_file():
+        pytest.skip(f"needs the CIFAR-10 images: no cifar10-train.parquet in {folder}; set LRATLAS_DATA")
+    monkeypatch.setenv("LRATLAS_DATA", str(folder))
+    return folder

@@ -6,30 +6,16 @@ arm's threshold (below 1.1e-2) and what fine-tuning keeps (1.6 points); `docs/st
 not known.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+from preset_runs import Answer, answer, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
-Answer = dict[str, Any]
 
-
-def answer_of(preset: str, folder: Path, *changes: str) -> Answer:
-    command = [sys.executable, "-m", "sweeps", "run", preset, "--out", str(folder), "--json"]
-    command += [word for change in changes for word in ("--set", change)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads((folder / "report" / "answer.json").read_text())  # type: ignore[no-any-return]
-
-
-def rates(answer: Answer) -> dict[float, Answer]:
-    return {row["lr"]: row for row in answer["table"]}
+def rates(found: Answer) -> dict[float, Answer]:
+    return {row["lr"]: row for row in found["table"]}
 
 
 def accuracy(row: Answer, quality: str) -> float:
@@ -38,12 +24,12 @@ def accuracy(row: Answer, quality: str) -> float:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Answer:
-    return answer_of("band-digits", tmp_path_factory.mktemp("studies") / "digits")
+    return answer(run("band-digits", tmp_path_factory.mktemp("studies") / "digits"))
 
 
 @pytest.fixture(scope="module")
 def ticks(tmp_path_factory: pytest.TempPathFactory) -> Answer:
-    return answer_of("band-tick", tmp_path_factory.mktemp("studies") / "ticks")
+    return answer(run("band-tick", tmp_path_factory.mktemp("studies") / "ticks"))
 
 
 def test_noisy_digits_have_a_band_with_a_large_gain(digits: Answer) -> None:
@@ -146,24 +132,15 @@ def test_ticks_lock_on_one_feature_inside_the_band_only(ticks: Answer) -> None:
     assert 0.71 <= off <= 0.75
 
 
-def images() -> Path:
-    folder = Path(os.environ.get("LRATLAS_DATA") or Path(__file__).parents[2] / "shared" / "data")
-    if not (folder / "cifar10-train.parquet").exists():
-        pytest.skip(f"needs the CIFAR-10 images: no cifar10-train.parquet in {folder}; set LRATLAS_DATA")
-    return folder
-
-
-def test_small_convnets_on_real_images_show_the_three_regimes_and_the_gain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("cifar10_folder")
+def test_small_convnets_on_real_images_show_the_three_regimes_and_the_gain(tmp_path: Path) -> None:
     """Three rates of band-cifar10-small, two seeds: below the threshold, in the band, divergent."""
-    monkeypatch.setenv("LRATLAS_DATA", str(images()))
     changes = [
         "axes.pretrain_lr.values=[1.0e-3, 4.5e-3, 4.0e-2]",
         "axes.finetune_lr.values=[3.0e-4]",
         "axes.seed.range=2",
     ]
-    rows = rates(answer_of("band-cifar10-small", tmp_path / "images", *changes))
+    rows = rates(answer(run("band-cifar10-small", tmp_path / "images", *changes)))
     assert rows[1e-3]["train_loss"] < 0.1 < 0.3 < rows[4.5e-3]["train_loss"] < 2 < rows[4e-2]["train_loss"]
     # earlier run, six seeds: 44.8 +- 0.3, 49.0 +- 0.2 and 40.7 +- 1.0; two seeds have errors 1.7 times as large
     tuned = {lr: accuracy(row, "finetune@3e-4") for lr, row in rows.items()}

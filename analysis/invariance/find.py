@@ -143,10 +143,8 @@ def _find(network: Network, runs: Runs, control_p: float | None, *, is_control: 
 def _of_equilibrium(runs: Runs, margins: Margins) -> tuple[TestResult, TestResult]:
     """T1 and T2."""
     if runs.table.empty:
-        why, to_run = (
-            "No finished run has a constant learning rate and weight decay.",
-            "runs at one learning rate and weight decay throughout",
-        )
+        why = "No finished run has a constant learning rate and weight decay."
+        to_run = "runs at one learning rate and weight decay throughout"
         if len(runs.short):
             rate = float(runs.short["intrinsic_lr"].min())
             needed = 2 * function_steps(rate)[1]

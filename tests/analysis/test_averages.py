@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from grouped import PHASE, group_of_runs
 from scipy import stats
 
 from analysis.averages import Averages, group_averages, measured_averages
@@ -18,11 +19,10 @@ from analysis.decay.schedules import parse_schedule
 from analysis.figures.averages import averages_table
 from analysis.invariance.courses import Course, Network, networks_of
 from analysis.invariance.report import invariance_content
-from analysis.seed_groups import SeedGroup, schedule_words, seed_groups
+from analysis.seed_groups import schedule_words, seed_groups
 from analysis.study import load_study
 from analysis.weight_averages import Kind
 
-PHASE = {"name": "train", "steps": 100, "lr": 0.1, "weight_decay": 1e-3}
 TRAIN = {
     "name": "train",
     "steps": 24,
@@ -52,16 +52,6 @@ SWEEP = {
 }
 
 
-def _group(runs=4, window=3, phases=(PHASE,)):
-    return SeedGroup(
-        schedule=parse_schedule(list(phases)),
-        data_seed=0,
-        window=window,
-        seeds=tuple(range(10, 10 + runs)),
-        member_ids=tuple(f"m{run}" for run in range(runs)),
-    )
-
-
 # Estimates and words
 
 
@@ -77,7 +67,7 @@ def _solutions():
 
 
 def test_estimates_are_students_and_paired():
-    found = group_averages(_group(), _solutions(), 0.9)
+    found = group_averages(group_of_runs(), _solutions(), 0.9)
     assert [(q.kind, q.count, q.error.n) for q in found.qualities] == [
         (Kind.END, 1, 4),
         (Kind.ALONG, 3, 4),
@@ -94,7 +84,7 @@ def test_estimates_are_students_and_paired():
 
 
 def test_the_sentence_says_both_and_claims_no_more_than_the_interval_allows():
-    found = group_averages(_group(), _solutions(), 0.9)
+    found = group_averages(group_of_runs(), _solutions(), 0.9)
     assert averages_sentence(found, 0.9) == (
         "averaging the last 3 weights of one run lowers the test error from 8.0 to 5.0 points (-3.0 points "
         "[-4.0, -2.0]); averaging the ends of different runs gives 50.0 [0.0, 100.0] with 2 runs and 88.0 with all 4 "
@@ -102,11 +92,13 @@ def test_the_sentence_says_both_and_claims_no_more_than_the_interval_allows():
     )
     unsure = _solutions()
     unsure.loc[4:7, "excess"] = [-0.1, 0.1, -0.1, 0.05]
-    assert "takes the test error from 8.0 to 5.0 points" in averages_sentence(group_averages(_group(), unsure, 0.9), 0)
+    assert "takes the test error from 8.0 to 5.0 points" in averages_sentence(
+        group_averages(group_of_runs(), unsure, 0.9), 0
+    )
     worse = _solutions()
     worse["excess"] = worse["excess"].abs()
-    assert "raises the test error" in averages_sentence(group_averages(_group(), worse, 0.9), 0)
-    assert "not significant with 4 runs" in averages_sentence(group_averages(_group(), unsure, 0.9), None)
+    assert "raises the test error" in averages_sentence(group_averages(group_of_runs(), worse, 0.9), 0)
+    assert "not significant with 4 runs" in averages_sentence(group_averages(group_of_runs(), unsure, 0.9), None)
 
 
 @pytest.mark.parametrize(

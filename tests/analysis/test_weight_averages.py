@@ -6,26 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from grouped import group_of_runs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.decay.schedules import parse_schedule
-from analysis.seed_groups import SeedGroup
 from analysis.weight_averages import Kind, affordable, average_weights, measure, run_counts, solutions
 from trainables.spec import SpecError
-
-PHASE = {"name": "train", "steps": 100, "lr": 0.1, "weight_decay": 1e-3}
-
-
-def _group(runs=4, window=3, phases=(PHASE,)):
-    return SeedGroup(
-        schedule=parse_schedule(list(phases)),
-        data_seed=0,
-        window=window,
-        seeds=tuple(range(10, 10 + runs)),
-        member_ids=tuple(f"m{run}" for run in range(runs)),
-    )
-
 
 # What is averaged
 
@@ -39,7 +25,7 @@ def test_averages_are_made_of_two_four_and_so_on_up_to_all_runs(runs, counts):
 
 @given(st.integers(2, 40))
 def test_averages_of_one_size_share_no_run_and_leave_out_less_than_one_average(runs):
-    found = solutions(_group(runs))
+    found = solutions(group_of_runs(runs))
     for count in run_counts(runs):
         across = [solution for solution in found if solution.kind is Kind.ACROSS and solution.count == count]
         used = [run for solution in across for run in solution.runs]
@@ -50,8 +36,8 @@ def test_averages_of_one_size_share_no_run_and_leave_out_less_than_one_average(r
 
 
 def test_which_runs_go_together_is_random_but_always_the_same():
-    pairs = [solution.runs for solution in solutions(_group(16)) if solution.count == 2]
-    assert pairs == [solution.runs for solution in solutions(_group(16)) if solution.count == 2]
+    pairs = [solution.runs for solution in solutions(group_of_runs(16)) if solution.count == 2]
+    assert pairs == [solution.runs for solution in solutions(group_of_runs(16)) if solution.count == 2]
     assert sorted(pairs) != [(run, run + 1) for run in range(0, 16, 2)]
 
 
@@ -147,7 +133,7 @@ def _kept():
 
 def test_measured_are_ends_averages_along_and_averages_across():
     kept, bowl = _kept(), Bowl()
-    found = measure(bowl, kept, _group())
+    found = measure(bowl, kept, group_of_runs())
     end, along, across = (found[found["kind"] == kind] for kind in ("end", "along", "across"))
     np.testing.assert_allclose(end["test_error"], 1)
     np.testing.assert_allclose(along["test_error"], 0.25)
@@ -161,16 +147,16 @@ def test_measured_are_ends_averages_along_and_averages_across():
 
 
 def test_large_networks_are_loaded_and_measured_few_at_a_time(monkeypatch):
-    whole = measure(Bowl(), _kept(), _group())
+    whole = measure(Bowl(), _kept(), group_of_runs())
     monkeypatch.setattr("analysis.weight_averages._ELEMENTS", 4)
     kept, bowl = _kept(), Bowl()
-    pd.testing.assert_frame_equal(measure(bowl, kept, _group()), whole)
+    pd.testing.assert_frame_equal(measure(bowl, kept, group_of_runs()), whole)
     assert kept.most <= 2
     assert max(bowl.rows) == 2
 
 
 def test_where_time_is_short_fewer_runs_then_one_schedule_then_nothing_is_measured():
-    groups = (_group(8), _group(6))  # 8 + 8 + 7 and 6 + 6 + 4 solutions
+    groups = (group_of_runs(8), group_of_runs(6))  # 8 + 8 + 7 and 6 + 6 + 4 solutions
     sizes = [tuple(len(group.seeds) for group in affordable(groups, 1.0, seconds)) for seconds in (39, 38, 21, 9, 5)]
     assert sizes == [(8, 6), (4, 4), (2, 2), (2,), (2,)]
     with pytest.raises(SpecError, match="two runs take about 5 minutes"):

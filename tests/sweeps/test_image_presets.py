@@ -1,7 +1,6 @@
 """Every preset on images trains, measures and answers: with few images, few steps and narrow networks."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,6 @@ NARROW = {
 FEW = ["task.train_size=64", "task.test_size=50", "train.batch_size=16", "axes.seed.range=2", "run.gpus_per_pack=0"]
 
 
-@pytest.fixture
-def images(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(os.environ.get("LRATLAS_DATA") or Path(__file__).parents[3] / "shared" / "data")
-    if not (folder / "cifar10-train.parquet").exists():
-        pytest.skip(f"needs the CIFAR-10 images: no cifar10-train.parquet in {folder}; set LRATLAS_DATA")
-    monkeypatch.setenv("LRATLAS_DATA", str(folder))
-
-
 def answer_of(preset: str, folder: Path, changes: list[str]) -> dict[str, Any]:
     options = [word for change in [*FEW, *changes] for word in ("--set", change)]
     command = ["run", preset, "--out", str(folder), "--runner", "inprocess", "--json", *options]
@@ -50,7 +41,7 @@ def members(folder: Path) -> pd.DataFrame:
     return found
 
 
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("cifar10_folder")
 @pytest.mark.parametrize("preset", NARROW)
 def test_band_made_small_gives_an_answer(preset: str, tmp_path: Path) -> None:
     changes = [
@@ -70,7 +61,7 @@ def test_band_made_small_gives_an_answer(preset: str, tmp_path: Path) -> None:
     assert answer["optimum_lr"] in (1e-4, 1e-3)
 
 
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("cifar10_folder")
 def test_products_made_small_are_told_to_be_too_short(tmp_path: Path) -> None:
     """Eight steps are far from any equilibrium: nothing is decided, and the report says why."""
     changes = [
@@ -99,7 +90,7 @@ def test_products_made_small_are_told_to_be_too_short(tmp_path: Path) -> None:
     assert all(("scale_invariant" in groups) != (member in plain) for member, groups in layers.items())
 
 
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("cifar10_folder")
 def test_random_schedules_made_small_give_a_report(tmp_path: Path) -> None:
     changes = [
         "model.width=8",
@@ -128,7 +119,7 @@ def test_random_schedules_made_small_give_a_report(tmp_path: Path) -> None:
     assert labels.groupby(["member_id", "step"]).size().tolist() == [20] * 12
 
 
-@pytest.mark.usefixtures("images")
+@pytest.mark.usefixtures("cifar10_folder")
 def test_decay_times_made_small_give_a_recommendation(tmp_path: Path) -> None:
     changes = [
         "task.valid_size=40",

@@ -79,12 +79,9 @@ def test_a_budget_thins_a_gpu_preset() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp w64, digits", "convnet_si w32, 32x32"])
-def test_memory_is_foretold_within_a_fifth(name: str, root: Path) -> None:
+def test_memory_is_foretold_within_a_fifth(name: str, root: Path, cifar10_folder: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("peak memory is read from /proc, which only Linux has")
-    image_data = Path(os.environ.get("LRATLAS_DATA", root.parent / "shared" / "data"))
-    if not (image_data / "cifar10-train.parquet").exists():
-        pytest.skip("the CIFAR-10 images are not here; set LRATLAS_DATA to the folder that holds them")
     script = root / "benchmarks" / "memory.py"
     spec = importlib.util.spec_from_file_location("memory_benchmark", script)
     assert spec is not None
@@ -94,7 +91,7 @@ def test_memory_is_foretold_within_a_fifth(name: str, root: Path) -> None:
     index = max(i for i, case in enumerate(module.CASES) if case.name == name and case.rows in (2, 256))
     done = subprocess.run(
         [sys.executable, str(script), "--child", str(index)],
-        env={**os.environ, "LRATLAS_DATA": str(image_data), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "LRATLAS_DATA": str(cifar10_folder), "OMP_NUM_THREADS": "1"},
         cwd=root,
         capture_output=True,
         text=True,

@@ -1,7 +1,6 @@
 """Image tasks: the images that come out are the ones stored, and which they are follows from the arguments alone."""
 
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,18 +263,9 @@ def test_augmented_batches_are_stored_images_of_the_same_shape(
     assert facts.kept_bytes == 300 * 192 + 240 * 2 * 12 * 12 * 3
 
 
-@pytest.fixture
-def real_images(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = Path(os.environ.get("LRATLAS_DATA") or root.parent / "shared" / "data")
-    if not (folder / "cifar10-train.parquet").is_file():
-        pytest.skip(f"needs the CIFAR-10 images: no cifar10-train.parquet in {folder}; set LRATLAS_DATA")
-    monkeypatch.setenv("LRATLAS_DATA", str(folder))
-    return folder
-
-
-def test_cifar10_first_rows_are_the_files(real_images: Path) -> None:
+def test_cifar10_first_rows_are_the_files(cifar10_folder: Path) -> None:
     task = cifar10(model=model, train_size=200, valid_size=0, test_size=100, subset="first", size=16)
-    table = pq.ParquetFile(real_images / "cifar10-train.parquet").read_row_group(0).slice(0, 200)
+    table = pq.ParquetFile(cifar10_folder / "cifar10-train.parquet").read_row_group(0).slice(0, 200)
     pillow = np.stack(
         [np.array(Image.open(io.BytesIO(row["bytes"])).convert("RGB")) for row in table.column("img").to_pylist()]
     )
@@ -286,7 +276,7 @@ def test_cifar10_first_rows_are_the_files(real_images: Path) -> None:
 
 
 @pytest.mark.slow
-def test_whole_cifar10(real_images: Path) -> None:
+def test_whole_cifar10(cifar10_folder: Path) -> None:
     task = cifar10(model=model)
     assert task.valid is not None
     assert [len(split) for split in (task.train, task.valid, task.test)] == [45000, 5000, 10000]

@@ -66,8 +66,7 @@ def test_a_pack_follows_the_plain_loop(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_pack_comes_back_as_often(tmp_path: Path) -> None:
-    # After the first return rounding decides when the next one comes: nine ways to write the same step in float64 gave
-    # 28 to 36 returns at 0.1 and 146 to 161 at 0.5.
+    # After the first return rounding decides when the next one comes, and a pack takes the same sums in another order.
     assert 25 <= crossings(by_training(0.1, STEPS, tmp_path / "less")) <= 40
     assert 140 <= crossings(by_training(0.5, STEPS, tmp_path / "more")) <= 170
     assert by_training(0.0, STEPS, tmp_path / "none")[-1] < 1e-300
