@@ -10,6 +10,8 @@ from trainables.rows import Status
 __all__ = ["Snapshot", "Tally", "Totals"]
 
 _WINDOW_SECONDS = 30.0
+# Compilation and the choice of an executor come with the first few steps, at no rate that lasts.
+_TELLING_SHARE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,7 @@ class Snapshot:
         steps_done: member-steps, finished ones of earlier runs included.
         steps: member-steps of the whole sweep.
         rate: member-steps per second over the last half minute; None before it is known.
-        seconds_left: None while the rate is not known.
+        seconds_left: None while the rate is not known, or so little is trained that it tells of the start only.
         by_status: members by status; together all members.
         packs_done: packs that have come to their end.
         packs: of the whole sweep.
@@ -127,6 +129,7 @@ class Tally:
         steps = totals.steps_done + sum(pack.member_steps for pack in packs)
         (since, before), (_, after) = self._trained[0], self._trained[-1]
         rate = (after - before) / (now - since) if after > before and now > since else None
+        enough = _TELLING_SHARE * totals.member_steps
         counts = Counter(totals.ended)
         for pack in packs:
             counts.update(pack.statuses)
@@ -136,7 +139,7 @@ class Tally:
             steps_done=steps,
             steps=totals.member_steps,
             rate=rate,
-            seconds_left=(totals.member_steps - steps) / rate if rate else None,
+            seconds_left=(totals.member_steps - steps) / rate if rate and after >= enough else None,
             by_status={
                 status: number for status in Status if (number := {**counts, Status.RUNNING: running}.get(status))
             },

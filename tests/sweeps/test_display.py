@@ -59,6 +59,15 @@ def test_rate_is_unknown_before_anything_was_trained() -> None:
     assert snapshot.by_status == {Status.RUNNING: 10}
 
 
+def test_first_few_steps_foretell_nothing() -> None:
+    tally = Tally(replace(TOTALS, member_steps=1_000_000), now=0.0)
+    tally.see(report("p", 9), now=30.0)
+    early = tally.snapshot(now=30.0)
+    assert (early.rate, early.seconds_left) == (pytest.approx(0.3), None)
+    tally.see(report("p", 3000), now=60.0)
+    assert tally.snapshot(now=60.0).seconds_left == pytest.approx(997_000 / 99.7)
+
+
 def test_what_a_resumed_pack_brings_along_is_not_counted_as_trained_now() -> None:
     totals = replace(TOTALS, resumed=True, packs_done=1, steps_done=500, ended={Status.COMPLETED: 5})
     tally = Tally(totals, now=0.0)
