@@ -19,7 +19,7 @@ from analysis.decay.waits import waits_table
 from analysis.decay.words import arm_sentences, comparison_words, rebound_words
 from analysis.estimates import Estimate
 from analysis.invariance.courses import Network, networks_of
-from analysis.invariance.drop import drop_test
+from analysis.invariance.drop import drop_test, drop_words
 from analysis.invariance.drops import drops_of
 from analysis.invariance.margins import Margins
 from analysis.invariance.verdict import TestResult
@@ -111,7 +111,7 @@ def _drops(results: Sequence[tuple[Network, TestResult]]) -> Iterator[Section]:
         rows = [
             {
                 "what": check["what"],
-                "drop": f"{check['arm']} x {check['factor']:g}" if check["arm"] != "both" else "both",
+                "drop": drop_words(check["arm"], check["factor"]),
                 "layer": check["layer"] or _NONE,
                 "found": f"{check['found']:.4g} [{check['interval'][0]:.4g}, {check['interval'][1]:.4g}]",
                 "expected": f"{check['expected']:.4g}",

@@ -37,10 +37,15 @@ def waits_table(arm: DecayArm, members: pd.DataFrame) -> pd.DataFrame:
                 "intrinsic LR": lr_text(rate),
                 "steps": f"{steps:,.0f}",
                 "passes": f"{steps / per_epoch:,.0f}" if per_epoch else "\N{EN DASH}",
-                "first change": f"step {min(lengths):,} to {max(lengths):,}; {waiting} of {len(lengths)} runs wait",
+                "first change": f"{_steps(lengths)}; {waiting} of {len(lengths)} runs wait",
             }
         )
     return pd.DataFrame(rows)
+
+
+def _steps(lengths: list[int]) -> str:
+    least, most = min(lengths), max(lengths)
+    return f"step {least:,}" if least == most else f"steps {least:,} to {most:,}"
 
 
 def _per_epoch(members: pd.DataFrame) -> float:

@@ -18,7 +18,7 @@ from analysis.invariance.margins import Margins
 from analysis.invariance.student import Difference, holm, one_sample, paired, welch
 from analysis.invariance.verdict import FEWEST_SEEDS, LEAST_SEEDS, TestResult, Verdict, missing, p_text
 
-__all__ = ["LR", "WEIGHT_DECAY", "Check", "checks_of", "drop_test"]
+__all__ = ["LR", "WEIGHT_DECAY", "Check", "checks_of", "drop_test", "drop_words"]
 
 TITLE = "Do a drop of the learning rate and one of the weight decay lead to the same end?"
 LR, WEIGHT_DECAY = "lr", "weight_decay"
@@ -73,10 +73,23 @@ class Check:
     def words(self) -> str:
         """What, where, found and expected."""
         place = f" of {self.layer}" if self.layer else ""
-        arm = "" if self.arm == "both" else f" ({self.arm} x {self.factor:g})"
+        arm = "" if self.arm == "both" else f" ({drop_words(self.arm, self.factor)})"
         low, high = self.expected * np.exp(np.array(self.difference.interval(1 - 2 * ALPHA)))
         found = self.expected * np.exp(self.difference.value)
         return f"{self.what}{place}{arm} {found:.4g} [{low:.4g}, {high:.4g}] against {self.expected:.4g}"
+
+
+def drop_words(arm: str, factor: float) -> str:
+    """A drop as reports name it.
+
+    Args:
+        arm: `lr`, `weight_decay`, or `both` for a comparison of the two.
+        factor: by which it is multiplied.
+
+    Returns:
+        As in `LR x 0.1`.
+    """
+    return {LR: f"LR x {factor:g}", WEIGHT_DECAY: f"WD x {factor:g}"}.get(arm, arm)
 
 
 def checks_of(frame: pd.DataFrame, margins: Margins | None = None) -> list[Check]:
@@ -233,7 +246,7 @@ def _losses(here: pd.DataFrame, factor: float, margins: Margins) -> Check:
     else:
         difference = welch(*(_logs(arm) for arm in arms))
     return Check(
-        what="end loss, learning-rate arm over weight-decay arm,",
+        what="end loss, learning-rate arm over weight-decay arm",
         arm="both",
         layer="",
         factor=factor,

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from planted_decays import EVERY, Planted, drop, phase, plant
 from analysis.decay.excursions import excursions_of, upcrossings
 from analysis.decay.find import find_decays
 from analysis.decay.report import decay_content
+from analysis.decay.waits import waits_table
 from analysis.study import load_study
 
 THRESHOLD = 0.01
@@ -123,7 +125,30 @@ def test_drops_of_both_kinds_are_tested(tmp_path):
     assert checks["angle at the end", "lr"]["found"] == pytest.approx(np.sqrt(0.1), rel=0.02)
     assert checks["effective LR at the end", "weight_decay"]["found"] == pytest.approx(np.sqrt(0.1), rel=0.02)
     assert "Drop of the learning rate against drop of the weight decay" in content.html
+    assert {"LR x 0.1", "WD x 0.1", "both"} == set(re.findall(r">\s*([LW][RD] x 0\.1|both)\s*<", content.html))
     assert content.sentence.startswith("T5 ")
+
+
+@pytest.mark.parametrize(
+    ("schedules", "rows"),
+    [
+        # 4 / (0.4 x 0.02) = 500 steps
+        ([(1000, 0.4, 0.02), (1000, 0.2, 0.02)], ["step 1,000; 3 of 3 runs wait", "step 1,000; 3 of 3 runs wait"]),
+        ([(499, 0.4, 0.02), (1000, 0.4, 0.02)], ["steps 499 to 1,000; 3 of 6 runs wait"]),
+        ([(1000, 0.4, 0.0)], []),
+    ],
+    ids=["two rates", "one too early", "no weight decay"],
+)
+def test_time_to_equilibrium_is_told_by_initial_rate(schedules, rows, tmp_path):
+    planted = [
+        Planted(key=str(index), phases=drop(*each[:1], 2000, *each[1:], f=0.1)) for index, each in enumerate(schedules)
+    ]
+    study = load_study(plant(tmp_path, planted, seeds=3))
+    (arm,) = _arms(study)
+    table = waits_table(arm, study.tables.members.assign(train_size=1000, batch_size=20))
+    assert table.get("first change", pd.Series(dtype=str)).tolist() == rows
+    if rows:
+        assert (table["steps"].iloc[-1], table["passes"].iloc[-1]) == ("500", "10")
 
 
 def test_networks_have_sections_of_their_own(tmp_path):
