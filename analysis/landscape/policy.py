@@ -1,0 +1,16 @@
+"""With which statistics batch norms normalise while a solution is looked at: it can change sharpness a hundredfold."""
+
+from enum import StrEnum
+
+__all__ = ["Norms"]
+
+
+class Norms(StrEnum):
+    """Where batch-norm statistics come from. Networks without batch norms are the same under all three."""
+
+    REESTIMATED = "reestimated"
+    """Eval mode, after the running statistics were computed anew on the training inputs."""
+    STORED = "stored"
+    """Eval mode with the running statistics as they are."""
+    BATCH = "batch"
+    """The statistics of each batch, as in training; running statistics are neither used nor changed."""

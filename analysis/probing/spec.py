@@ -1,0 +1,82 @@
+"""What shall be measured on the solutions of a study."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from analysis.landscape.policy import Norms
+
+__all__ = ["FeatureMeasure", "FeatureSpec", "GeometryMeasure", "GeometrySpec", "ProbeSpec"]
+
+
+class GeometryMeasure(StrEnum):
+    """A part of the geometry."""
+
+    BARRIER = "barrier"
+    """Angles and barriers of every pair of solutions."""
+    CURVATURE = "curvature"
+    """Eigenvalues, trace and density of the Hessian, edge of stability, effective forms."""
+    GRADIENT = "gradient"
+    """Norm and noise of the gradient, effective forms."""
+    SHARPNESS = "sharpness"
+    """SAM and ASAM sharpness, basin width."""
+    LLC = "llc"
+    """Local learning coefficient."""
+    PLANE = "plane"
+    """Loss and error on the plane through three solutions, of one seed at a few learning rates."""
+
+
+class FeatureMeasure(StrEnum):
+    """A part of the features."""
+
+    ACCURACY = "accuracy"
+    """Accuracy on every probe set of the task: single features, Fourier bands."""
+    REPRESENTATION = "representation"
+    """Rank and sparsity of activations, linear probes with a control, neural collapse, CKA between solutions."""
+    TIMELINE = "timeline"
+    """Accuracy on the probe sets at every kept step: which feature is learned when."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometrySpec:
+    """Which geometry of which solutions.
+
+    Attributes:
+        measures: what.
+        solutions: of which: `low` and `high` (lowest and highest rate of the second phase), `swa` (largest window),
+            `final` (end of the first phase).
+        seeds: at most this many seeds at each learning rate; None for all.
+        samples: training samples that curvature, gradients, sharpness and LLC look at, the first of the split.
+        points: on the line between two solutions, both included, before the maximum is refined.
+        norms: batch-norm statistics of single solutions; on lines they are re-estimated at every point.
+    """
+
+    measures: tuple[GeometryMeasure, ...] = (
+        GeometryMeasure.BARRIER,
+        GeometryMeasure.CURVATURE,
+        GeometryMeasure.GRADIENT,
+        GeometryMeasure.SHARPNESS,
+        GeometryMeasure.PLANE,
+    )
+    solutions: tuple[str, ...] = ("low", "high", "swa", "final")
+    seeds: int | None = None
+    samples: int = 1000
+    points: int = 21
+    norms: Norms = Norms.REESTIMATED
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSpec:
+    """Which features of which solutions; attributes as in `GeometrySpec`."""
+
+    measures: tuple[FeatureMeasure, ...] = tuple(FeatureMeasure)
+    solutions: tuple[str, ...] = ("low", "high", "swa", "final")
+    seeds: int | None = None
+    samples: int = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSpec:
+    """A sweep's `probes` section; None leaves a part out."""
+
+    geometry: GeometrySpec | None = None
+    features: FeatureSpec | None = None
