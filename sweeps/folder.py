@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from sweeps.provenance import device, git_commit, versions
 from sweeps.words import size
+from trainables.rows import SCHEMA_VERSION
 from trainables.spec import SpecError
 
 if TYPE_CHECKING:
     from sweeps.plan import Plan
     from sweeps.sweep import Sweep
 
-__all__ = ["SCHEMA_VERSION", "RunFolder", "write_json"]
-
-SCHEMA_VERSION = 1
-"""Raised whenever a reader of the previous version would misread a folder."""
+__all__ = ["RunFolder", "write_json"]
 
 
 def write_json(path: Path, content: object) -> None:

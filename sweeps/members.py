@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sweeps.folder import RunFolder
-from sweeps.parquet import METADATA, write_table
+from trainables.parquet import METADATA, write_table
 from trainables.rows import MemberStatus, Status
 from trainables.spec import Member, Pack
 

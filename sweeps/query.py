@@ -11,7 +11,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from sweeps.folder import RunFolder
-from sweeps.sinks import EPOCH_SCHEMA, PROBE_SCHEMA, MembersFile
+from sweeps.members import MembersFile
+from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA
 from trainables.spec import SpecError
 
 __all__ = ["Answer", "ask", "connect"]

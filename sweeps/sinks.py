@@ -5,72 +5,24 @@ killed goes on from its last saved state and fills the part it was filling again
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-import pyarrow as pa
 
 from sweeps.folder import RunFolder, write_json
 from sweeps.members import MembersFile, members_of, write_members
-from sweeps.parquet import METADATA, write_table
+from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA, rows_table, write_table
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
 
 __all__ = [
-    "EPOCH_SCHEMA",
-    "PROBE_SCHEMA",
     "MembersFile",
     "ParquetSink",
     "forget_failures",
     "members_of",
     "read_pack_statuses",
     "read_statuses",
-    "rows_table",
     "write_members",
     "write_pack_statuses",
 ]
-
-EPOCH_SCHEMA = pa.schema(
-    [
-        pa.field("member_id", pa.string(), nullable=False),
-        pa.field("attempt", pa.int32(), nullable=False),
-        pa.field("epoch", pa.int64(), nullable=False),
-        pa.field("step", pa.int64(), nullable=False),
-        pa.field("lr", pa.float64(), nullable=False),
-        *(
-            pa.field(name, pa.float64())
-            for name in (
-                "train_loss",
-                "train_error",
-                "valid_loss",
-                "valid_error",
-                "test_loss",
-                "test_error",
-                "weight_norm_sq",
-                "grad_norm_sq",
-                "seconds",
-            )
-        ),
-    ],
-    metadata=METADATA,
-)
-"""Columns of the table `epochs`; the fields of `EpochRow`."""
-
-PROBE_SCHEMA = pa.schema(
-    [
-        pa.field("member_id", pa.string(), nullable=False),
-        pa.field("attempt", pa.int32(), nullable=False),
-        pa.field("step", pa.int64(), nullable=False),
-        pa.field("probe", pa.string(), nullable=False),
-        pa.field("split", pa.string(), nullable=False),
-        pa.field("group", pa.string(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("value", pa.float64()),
-        pa.field("n", pa.int64(), nullable=False),
-        pa.field("other_member_id", pa.string()),
-    ],
-    metadata=METADATA,
-)
-"""Columns of the table `probes`; the fields of `ProbeRow`."""
 
 
 class ParquetSink:
@@ -123,20 +75,6 @@ class ParquetSink:
                 write_table(folder / f"{self._pack_id}-{part:05d}.parquet", rows_table(rows, schema))
         write_pack_statuses(self._folder, self._pack_id, statuses)
         self._epochs, self._probes = [], []
-
-
-def rows_table(rows: Sequence[EpochRow] | Sequence[ProbeRow], schema: pa.Schema) -> pa.Table:
-    """Rows as columns.
-
-    Args:
-        rows: of the kind the schema describes.
-        schema: `EPOCH_SCHEMA` or `PROBE_SCHEMA`.
-
-    Returns:
-        A table of `len(rows)` rows.
-    """
-    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-    return pa.table(columns, schema=schema)
 
 
 def write_pack_statuses(folder: RunFolder, pack_id: str, statuses: Mapping[str, MemberStatus]) -> None:

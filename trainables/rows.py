@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["EpochRow", "MemberStatus", "ProbeRow", "Status"]
+__all__ = ["SCHEMA_VERSION", "EpochRow", "MemberStatus", "ProbeRow", "Status"]
+
+SCHEMA_VERSION = 1
+"""Of a results folder; raised whenever a reader of the previous version would misread one."""
 
 
 class Status(StrEnum):

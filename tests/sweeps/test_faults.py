@@ -12,8 +12,8 @@ import small
 
 from sweeps.cli import invoke
 from sweeps.mirror import MirrorError
-from sweeps.parquet import write_table
 from sweeps.trial import is_disk_full
+from trainables.parquet import write_table
 
 
 def test_every_fault_of_a_run_is_told_at_once_and_nothing_is_written(

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from sweeps.folder import SCHEMA_VERSION, RunFolder, write_json
+from sweeps.folder import RunFolder, write_json
 from sweeps.plan import Plan, plan
 from sweeps.resources import Resources, check_resources, this_machine
 from sweeps.schema import Sweep
 from sweeps.sweep import load_sweep
+from trainables.rows import SCHEMA_VERSION
 from trainables.spec import Recipe, SpecError
 
 CHANGES = ["axes.seed.range=1", "phases.0.steps=2000", "phases.1.steps=1000"]

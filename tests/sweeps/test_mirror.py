@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import sweeps.mirror
-from sweeps.folder import SCHEMA_VERSION, RunFolder
+from sweeps.folder import RunFolder
 from sweeps.mirror import MirrorError, mirror, store_made_meanwhile
 from sweeps.mirror_records import MOST_ROWS, read_source
 from sweeps.mirror_stores import ClientStore, SqliteStore
-from sweeps.sinks import EPOCH_SCHEMA, PROBE_SCHEMA, rows_table
-from trainables.rows import EpochRow, ProbeRow
+from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA, rows_table
+from trainables.rows import SCHEMA_VERSION, EpochRow, ProbeRow
 
 LRS = (1e-3, 8e-3)
 SEEDS = 2

@@ -11,14 +11,13 @@ import small
 from sweeps.folder import RunFolder
 from sweeps.members import MembersFile, write_members
 from sweeps.sinks import (
-    EPOCH_SCHEMA,
-    PROBE_SCHEMA,
     ParquetSink,
     forget_failures,
     members_of,
     read_statuses,
     write_pack_statuses,
 )
+from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA, write_probes
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
 
 EPOCH = EpochRow(member_id="m", attempt=1, epoch=2, step=30, lr=0.1, train_loss=0.5, seconds=1.0)
@@ -158,3 +157,15 @@ def test_failures_are_forgotten_and_results_are_not(folder: RunFolder) -> None:
     write_pack_statuses(folder, "two", {"f": failed})
     forget_failures(folder)
     assert read_statuses(folder) == {"m": DONE, "n": nonfinite}
+
+
+def test_probes_from_elsewhere_are_a_part_like_any_other(folder: RunFolder) -> None:
+    path = folder.probes / "geometry.parquet"
+    pair = replace(PROBE, other_member_id="o", value=None)
+    write_probes(path, [PROBE, pair])
+    table = pq.read_table(path)
+    assert table.schema.equals(PROBE_SCHEMA, check_metadata=True)
+    assert table.to_pylist() == [{name: getattr(row, name) for name in PROBE_SCHEMA.names} for row in (PROBE, pair)]
+    write_probes(path, [])
+    assert pq.read_table(path).num_rows == 0
+    assert [found.name for found in folder.probes.iterdir()] == ["geometry.parquet"]
