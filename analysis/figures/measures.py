@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,6 +15,8 @@ from analysis.estimates import median_estimate
 from analysis.figures.style import LOOKS, Marks, legend, lr_axis, new_figure, shade
 
 __all__ = ["Panel", "draw_measures", "measures_table"]
+
+Floats = npt.NDArray[np.float64]
 
 _PANEL_INCHES = 2.35
 _DECADES = 1.2
@@ -103,11 +107,9 @@ def draw_measures(
     return figure
 
 
-def _curve(
-    axis: Axes, rows: pd.DataFrame, points: pd.DataFrame, panel: Panel, look: dict[str, object], name: str
-) -> None:
+def _curve(axis: Axes, rows: pd.DataFrame, points: pd.DataFrame, panel: Panel, look: dict[str, Any], name: str) -> None:
     """One series: its seeds, medians and intervals."""
-    colour = str(look["color"])
+    colour = look["color"]
     axis.plot(
         points["lr"],
         panel.factor * points["value"],
@@ -130,7 +132,7 @@ def _curve(
     axis.vlines(rows["lr"], panel.factor * rows["low"], panel.factor * rows["high"], color=colour, linewidth=1.4)
 
 
-def _scale(axis: Axes, values: np.ndarray) -> None:  # type: ignore[type-arg]
+def _scale(axis: Axes, values: Floats) -> None:
     """A logarithmic axis where values span decades."""
     known = values[np.isfinite(values)]
     if not len(known):

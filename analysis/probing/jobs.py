@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.arms import Arm
-from analysis.probe_files import write_probes
 from analysis.probing.solutions import SOLUTIONS, Solution, Start, pairs_of, starts_of
 from analysis.probing.spec import FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec, ProbeSpec
 from analysis.study import Study, load_study
 from trainables.checkpoint import Checkpoints
 from trainables.ids import short_hash
+from trainables.parquet import write_probes
 from trainables.rows import ProbeRow
 from trainables.spec import SpecError
 
@@ -105,16 +105,17 @@ def plan_jobs(directory: Path, spec: ProbeSpec) -> list[Job]:
     return study_jobs(load_study(directory), spec)
 
 
-def study_jobs(study: Study, spec: ProbeSpec) -> list[Job]:
+def study_jobs(study: Study, spec: ProbeSpec, arms: Sequence[Arm] | None = None) -> list[Job]:
     """The same for a study that has been read.
 
     Args:
         study: the study.
         spec: what to measure.
+        arms: some of its arms; None for all.
 
     Returns:
-        First the first seed of every arm and measure, then the second, so that what was stopped early has measured
-        every learning rate equally often.
+        Seed by seed, and within a seed pair by pair, so that what was stopped early has measured every learning rate
+        equally often.
 
     Raises:
         SpecError: there are no weights.
@@ -126,11 +127,11 @@ def study_jobs(study: Study, spec: ProbeSpec) -> list[Job]:
         )
     checkpoints = Checkpoints(folder)
     jobs: list[Job] = []
-    for arm in study.arms:
+    for arm in study.arms if arms is None else arms:
         for part in (spec.geometry, spec.features):
             if part is not None:
                 jobs += _arm_jobs(arm, checkpoints, part)
-    jobs.sort(key=lambda job: min(start.unit for start in job.starts))
+    jobs.sort(key=lambda job: min(start.unit for start in job.starts))  # stable: measures and pairs keep their order
     return jobs
 
 
@@ -230,10 +231,13 @@ def _arm_jobs(arm: Arm, checkpoints: Checkpoints, spec: GeometrySpec | FeatureSp
     at_once = max(1, _WORK // (size * spec.samples))
     for measure in spec.measures:
         chosen = _plane_starts(starts, arm) if measure is GeometryMeasure.PLANE else starts
+        every = pairs_of(arm)
+        groups = [(pair,) for pair in every] if measure is GeometryMeasure.BARRIER else [every]
         for unit in sorted({start.unit for start in chosen}):
             own = [start for start in chosen if start.unit == unit]
-            for first in range(0, len(own), at_once):
-                yield _job(what, measure, spec, tuple(own[first : first + at_once]), pairs_of(arm))
+            for pairs in groups:
+                for first in range(0, len(own), at_once):
+                    yield _job(what, measure, spec, tuple(own[first : first + at_once]), pairs)
 
 
 def _job(
@@ -244,9 +248,10 @@ def _job(
     pairs: tuple[tuple[str, str], ...],
 ) -> Job:
     keys = [[solution.name, *solution.key] for start in starts for solution in start.solutions]
+    content = [keys, [list(pair) for pair in pairs]]
     members = tuple(dict.fromkeys(solution.member_id for start in starts for solution in start.solutions))
     return Job(
-        job_id=f"{what}.{measure}-{_settings(spec)}-{short_hash(keys)}",
+        job_id=f"{what}.{measure}-{_settings(spec)}-{short_hash(content)}",
         what=what,
         measure=measure,
         spec=spec,
