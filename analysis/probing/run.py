@@ -8,7 +8,7 @@ from pathlib import Path
 from analysis.probing.jobs import Job, pending, run_job
 from analysis.probing.solutions import SOLUTIONS
 
-__all__ = ["run_jobs", "run_within"]
+__all__ = ["first_guess", "run_jobs", "run_within"]
 
 _TELL_SECONDS = 10.0
 
@@ -37,6 +37,28 @@ def run_jobs(directory: Path, jobs: Sequence[Job], tell: Callable[[str], None]) 
             tell(f"{number + 1} of {len(todo)} measured, about {_words(left)} left")
             told = now
     return len(todo)
+
+
+def first_guess(directory: Path) -> Callable[[Job], float]:
+    """About how long a job of barriers takes, before one was run.
+
+    Args:
+        directory: the results folder.
+
+    Returns:
+        A function of the job that gives seconds; 0 for networks of which hundreds are measured at once.
+    """
+
+    def guess(job: Job) -> float:
+        from trainables.checkpoint import Checkpoints
+        from trainables.evaluate import Evaluator
+
+        checkpoints, one = Checkpoints(directory / "checkpoints"), job.starts[0].solutions[0]
+        evaluator = Evaluator(checkpoints.recipe(one.key), [one.data_seed])
+        points = getattr(job.spec, "points", 1) * len(job.starts) * len(job.pairs)
+        return points * evaluator.seconds_per_solution(checkpoints.weights([one.key]), one.data_seed)
+
+    return guess
 
 
 def run_within(directory: Path, jobs: Sequence[Job], seconds: float, first_guess: Callable[[Job], float]) -> str:
