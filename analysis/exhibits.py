@@ -50,8 +50,8 @@ def _final_quality(found: Findings) -> Exhibit | None:
     return Exhibit(
         name=exhibit_name(found, "final-quality"),
         title="Final quality by initial learning rate",
-        caption=f"Mean test accuracy over {seeds_words(found)} with {interval_words(found)} (Student). Grey points: the "
-        f"seeds of the metric ({quality_words(found.metric)}). Bar on the axis: the band, within "
+        caption=f"Mean test accuracy over {seeds_words(found)} with {interval_words(found)} (Student). Grey points: "
+        f"the seeds of the metric ({quality_words(found.metric)}). Bar on the axis: the band, within "
         f"{margin_words(found.study.settings.margin)} of the best mean, its edges read off between grid points. "
         "Hatched: the thresholds' intervals. Accuracies more than 30 points below the best are cut off.",
         drawing=render(draw_final_quality(table, seeds_table(found), marks_of(found), found.metric)),
@@ -82,8 +82,8 @@ def _gain(found: Findings) -> Exhibit | None:
         title="Gain over regime 1",
         caption="Best learning rate outside regime 1 minus the best solution of regime 1, by way to finish (* the "
         f"metric); {seeds_words(found)}, {interval_words(found)}. Each seed's gain is measured at the choices that the "
-        "other seeds make, so picking the winner does not inflate it. Cross: what choosing and measuring on the same seeds "
-        "would have claimed.",
+        "other seeds make, so picking the winner does not inflate it. Cross: what choosing and measuring on the same "
+        "seeds would have claimed.",
         drawing=render(draw_gains(table, found.metric)),
         table=table,
     )

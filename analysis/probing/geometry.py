@@ -1,0 +1,77 @@
+"""Geometry of kept solutions as rows: each function measures one part for the solutions of one job."""
+
+import math
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.landscape.density import density
+from analysis.landscape.gradients import gradient_statistics
+from analysis.landscape.invariants import edge_ratio, effective_curvature
+from analysis.landscape.lanczos import eigenvalues
+from analysis.landscape.llc import local_learning_coefficient
+from analysis.landscape.objective import Objective
+from analysis.landscape.policy import Norms
+from analysis.landscape.sharpness import sharpness as sharpness_of
+from analysis.landscape.trace import trace
+from analysis.landscape.width import random_width
+from analysis.probing.bench import Bench
+from analysis.probing.jobs import Job
+from analysis.probing.solutions import Solution
+from analysis.probing.spec import GeometrySpec
+from trainables.checkpoint import Checkpoints
+from trainables.rows import ProbeRow
+
+__all__ = ["barriers", "curvature", "gradients", "llc", "planes", "sharpness"]
+
+LARGEST = 5
+DENSITY_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+FEWEST_BATCHES = 3
+"""Fewer mini-batches leave no error to state."""
+
+
+def curvature(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Eigenvalues, trace and density of the Hessian, the edge ratio, and effective forms.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probe `curvature`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, _spec(job).norms) as objective:
+            values = _curvature(objective, solution, bench)
+            yield from bench.rows(solution, "curvature", values, n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[str, float]:
+    """All numbers of one solution."""
+    dtype, device = objective.weights.dtype, objective.weights.device
+    spectrum = eigenvalues(objective.hessian, objective.size, largest=LARGEST, dtype=dtype, device=device)
+    traced = trace(objective.hessian, objective.size, spectrum)
+    values = {
+        "loss": objective.value(),
+        "weight_norm": float(objective.weights.double().norm()),
+        **{f"lambda_{number}": float(each) for number, each in enumerate(spectrum.largest, start=1)},
+        "lambda_converged": float(spectrum.converged),
+        "lambda_min": float(spectrum.smallest[0]),
+        "lambda_min_converged": float(spectrum.smallest_converged.all()),
+        "trace": traced.value,
+        "trace_se": traced.standard_error,
+    }
+    scale = values["weight_norm"]
+    if bench.scale_free:
+        effective = {name: effective_curvature(values[name], scale) for name in ("lambda_1", "lambda_min", "trace", "trace_se")}
+        values |= {f"effective_{name}": value for name, value in effective.items()}
+    lr, largest = solution.lr, values["lambda_1"]
+    if bench.recipe.sphere_radius is not None:
+        largest = values.get("effective_lambda_1", largest * bench.recipe.sphere_radius**2)
+    if not bench.recipe.optimizer.adapts:
+        values["edge_ratio"] = edge_ratio(lr, largest, momentum=solution.momentum, nesterov=bench.recipe.nesterov)
+    return values
