@@ -17,6 +17,6 @@ def centred(units: Tensor) -> npt.NDArray[np.float64]:
         `[n, units]`; exactly 0 for a unit that is the same for all samples, whose mean may be off by rounding.
     """
     x = units.double().cpu().numpy()
-    deviations = x - x.mean(axis=0)
+    deviations: npt.NDArray[np.float64] = x - x.mean(axis=0)
     deviations[:, x.max(axis=0) == x.min(axis=0)] = 0
     return deviations
