@@ -26,6 +26,7 @@ __all__ = [
     "LOCKED",
     "FeatureRow",
     "FeatureTable",
+    "feature_order",
     "feature_quality",
     "feature_records",
     "feature_rows",
@@ -104,7 +105,18 @@ class FeatureRow:
 
 
 _FREQUENCY = {"background": 1, "low": 2, "mid": 3, "high": 4}
-"""Bands in ascending order of frequency, behind `whole` images; other names are in order as they are."""
+
+
+def feature_order(keys: pd.Series) -> tuple[str, ...]:
+    """Names of features, each once: bands by frequency behind `whole` images, others in the order of their names.
+
+    Args:
+        keys: the column `key` of some probes.
+
+    Returns:
+        [F] names.
+    """
+    return tuple(sorted(map(str, keys.unique()), key=lambda name: (_FREQUENCY.get(name, 0), name)))
 
 
 def feature_table(
@@ -129,7 +141,7 @@ def feature_table(
     probes = probes[place >= 0]
     if probes.empty:
         return None
-    names = sorted(map(str, probes["key"].unique()), key=lambda name: (_FREQUENCY.get(name, 0), name))
+    names = feature_order(probes["key"])
     column = {name: number for number, name in enumerate(names)}
     rows = members.loc[place[place >= 0]]
     numbers = {name: q for q, name in enumerate(arm.qualities)}
@@ -143,9 +155,7 @@ def feature_table(
     accuracy[rows["unit"].to_numpy()[kept], rows["place"].to_numpy()[kept], q[kept], feature[kept]] = probes["value"][
         kept
     ]
-    return FeatureTable(
-        names=tuple(names), accuracy=accuracy, samples=int(probes["n"].max()), chance=1 / (study.classes or 2)
-    )
+    return FeatureTable(names=names, accuracy=accuracy, samples=int(probes["n"].max()), chance=1 / (study.classes or 2))
 
 
 def feature_quality(arm: Arm, metric: str) -> str:

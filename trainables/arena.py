@@ -11,7 +11,7 @@ from trainables.precision import master_dtype
 from trainables.spec import Recipe, SpecError
 from trainables.tasks.base import ProbeGroup, Split, Task, as_dtype
 
-__all__ = ["FEATURES", "Arena", "ProbeSet", "StackedSplit", "open_arena"]
+__all__ = ["FEATURES", "Arena", "ProbeSet", "StackedSplit", "open_arena", "probe_groups_of"]
 
 FEATURES = "features"
 """The group of a task's plain `probes`."""
@@ -172,6 +172,11 @@ def open_arena(
             _stacked(name, [part.y for part in parts], dtype, where),
         )
     return Arena(task=tasks[0], draws=draws, splits=splits, groups=groups, dtype=dtype)
+
+
+def probe_groups_of(task: Task) -> tuple[str, ...]:
+    """Names of the groups of probe sets that can be asked for: `features` where there are any, then `probe_groups`."""
+    return (*([FEATURES] if task.probes else []), *task.probe_groups)
 
 
 def _groups(tasks: Sequence[Task], name: str) -> tuple[ProbeGroup, ...]:
