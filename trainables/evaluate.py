@@ -1,14 +1,14 @@
 """Loss and error of many networks on whole splits."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.arena import Arena, StackedSplit, open_arena
+from trainables.arena import Arena, ProbeSet, StackedSplit, open_arena
 from trainables.executors.base import Loss, is_out_of_memory
 from trainables.invariance import scale_invariant_parameters
 from trainables.noise import prepare
@@ -205,13 +205,13 @@ class Evaluator:
         trained: names of the trained parameters.
     """
 
-    def __init__(self, recipe: Recipe, data_seeds: Sequence[int], *, probes: bool = False) -> None:
+    def __init__(self, recipe: Recipe, data_seeds: Sequence[int], *, probes: Collection[str] = ()) -> None:
         """Build data and model.
 
         Args:
             recipe: what was trained.
             data_seeds: draws that will be asked for.
-            probes: whether the task's probe sets will be asked for.
+            probes: groups of the task's probe sets that will be asked for, as in `trainables.arena.open_arena`.
         """
         torch.set_num_threads(1)
         self._arena: Arena = open_arena(recipe, data_seeds, probes=probes)
@@ -227,13 +227,32 @@ class Evaluator:
         Args:
             weights: parameter and buffer names to `[N, *shape]`, as `Checkpoints.weights` gives them.
             data_seeds: the draw each is evaluated on, N of them.
-            split: `train`, `valid`, `test` or a probe set's name.
+            split: `train`, `valid` or `test`.
 
         Returns:
             Loss and error of each.
         """
+        return self._evaluate(weights, data_seeds, self._arena.splits[split])
+
+    def probe_sets(
+        self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], group: str, samples: int | None = None
+    ) -> Iterator[tuple[ProbeSet, Evaluation]]:
+        """Evaluate N solutions on every probe set of a group.
+
+        Args:
+            weights: as in `__call__`.
+            data_seeds: as in `__call__`.
+            group: one of the groups that were asked for.
+            samples: at most how many of each set; None for all. `features` are always whole.
+
+        Yields:
+            Each set with the solutions' loss and error on it.
+        """
+        for one in self._arena.probe_sets(group, samples):
+            yield one, self._evaluate(weights, data_seeds, one.data)
+
+    def _evaluate(self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], data: StackedSplit) -> Evaluation:
         draws = torch.as_tensor([self._arena.draws[seed] for seed in data_seeds])
-        data = self._arena.splits[split]
         if self._stacked is not None:
             transposed = to_module_layout(weights, self._stacked.transposed)
             return evaluate_stacked(self._stacked, transposed, data, draws, self._yardstick)
