@@ -164,6 +164,17 @@ def _measure(draft: Draft) -> Iterator[str]:
             yield f"measure.{name} must lie within the schedule of {longest:g} steps, found {step}; leave it out"
 
 
+def _probes(draft: Draft) -> Iterator[str]:
+    """Averages that are looked at are taken; variants may take other ones."""
+    if draft.probes is None or draft.variants or not draft.phases or not draft.phases[0]:
+        return
+    swa = draft.phases[0].swa
+    # The largest window is the solution `swa`.
+    legal = ["low", "high", "swa", "final", *(f"swa@{window}" for window in (sorted(swa.windows)[:-1] if swa else ()))]
+    for name in sorted(draft.probes.solutions - set(legal)):
+        yield unknown("solution in probes", name, legal, hint="; swa is the largest window of the first phase")
+
+
 def _headline(draft: Draft) -> Iterator[str]:
     """The headline names one arm, and the control another one."""
     legal = draft.targets
@@ -249,6 +260,7 @@ _CHECKS = (
     law_faults,
     optimizer_faults,
     _measure,
+    _probes,
     _headline,
     _metric,
     _batch,
