@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from analysis import ANALYSES
 from trainables.spec import SpecError
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: command line, without the program's name.
 
     Returns:
-        Exit code: 0 done, 2 the input is wrong.
+        Exit code: 0 done, 2 the input is wrong, 130 interrupted.
     """
     parser = argparse.ArgumentParser(
         prog="python -m analysis",
@@ -34,21 +35,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", metavar="DIR", type=Path, help="results folder")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write there instead of printing")
+    measured = parser.add_argument_group(
+        "for geometry and features", "What is measured on the kept weights first, and written to DIR/probes for good."
+    )
+    measured.add_argument("--seeds", metavar="N", type=int, help="at most so many seeds at each learning rate")
+    measured.add_argument("--samples", metavar="N", type=int, help="training samples that single solutions see")
+    measured.add_argument("--measures", metavar="A,B", help="parts to measure (default: those of the sweep's probes)")
     options = parser.parse_args(arguments)
     try:
-        text = _run(options.name, options.directory, as_json=options.json)
+        wanted = {
+            name: value for name in ("seeds", "samples", "measures") if (value := getattr(options, name)) is not None
+        }
+        text = _run(options.name, options.directory, wanted, as_json=options.json)
         _deliver(text, options.out)
     except SpecError as error:
         for fault in error.faults:
             print(f"error: {fault}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; what was measured is kept, the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 
-def _run(name: str, directory: Path, *, as_json: bool) -> str:
+def _run(name: str, directory: Path, wanted: dict[str, Any], *, as_json: bool) -> str:
     if name not in ANALYSES:
         raise SpecError([f"NAME must be an analysis; found {name!r}, known analyses: {', '.join(ANALYSES)}"])
     from analysis.printed import PRINTED
+    from analysis.probing.command import MEASURED, measure
+
+    if name in MEASURED:
+        measure(name, directory, wanted, lambda line: print(line, file=sys.stderr))
+    elif wanted:
+        given = ", ".join(f"--{each}" for each in wanted)
+        raise SpecError([f"{given} is for {' and '.join(MEASURED)}, found with {name}; leave it out"])
 
     words, data = PRINTED[name](directory)
     return json.dumps(data, indent=1, allow_nan=False) if as_json else words

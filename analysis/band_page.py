@@ -19,13 +19,13 @@ __all__ = ["page", "section"]
 _NONE = "\N{EN DASH}"
 
 
-def section(found: Findings, exhibits: Sequence[Exhibit], note: str) -> dict[str, Any]:
+def section(found: Findings, exhibits: Sequence[Exhibit], notes: Sequence[str]) -> dict[str, Any]:
     """One arm's part of the page.
 
     Args:
         found: the arm's findings.
         exhibits: its figures.
-        note: a sentence on what could not be shown; may be empty.
+        notes: what could not be shown and why, one sentence each.
 
     Returns:
         What the template needs.
@@ -39,7 +39,7 @@ def section(found: Findings, exhibits: Sequence[Exhibit], note: str) -> dict[str
         "rows": _rows(found),
         "groups": _groups(found),
         "gains": _gains(found),
-        "note": note,
+        "notes": notes,
         "exhibits": [shown(exhibit) for exhibit in exhibits],
     }
 

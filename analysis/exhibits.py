@@ -1,13 +1,15 @@
 """The exhibits of an arm's report section: a drawn figure, its caption and its table."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
+from analysis.basin import Basin
+from analysis.basin_exhibits import basin_exhibits
+from analysis.captions import exhibit_name, interval_words, seeds_words
 from analysis.exhibit import Exhibit
 from analysis.features import LOCKED
-from analysis.figures.basin_geometry import basin_geometry_table, draw_basin_geometry
 from analysis.figures.feature_use import draw_feature_use, feature_use_table
 from analysis.figures.final_quality import draw_final_quality, final_quality_table, seeds_table
 from analysis.figures.gains import draw_gains, gains_table
@@ -20,22 +22,25 @@ from analysis.words import margin_words, quality_words
 __all__ = ["exhibits"]
 
 
-def exhibits(found: Findings, measured: pd.DataFrame | None) -> Iterator[Exhibit]:
+def exhibits(found: Findings, basin: Basin) -> Iterator[Exhibit]:
     """Draw everything there is to show of one arm.
 
     Args:
         found: the arm's findings.
-        measured: its geometry, None where it was not measured.
+        basin: its geometry.
 
     Yields:
-        The exhibits, in reading order; those without data are left out.
+        The exhibits in the published study's order: regimes, final quality, geometry, features; those without data are
+        left out.
     """
-    makers: list[Callable[[Findings], Exhibit | None]] = [_final_quality, _regime_map, _gain, _features]
-    makers += [lambda each: _geometry(each, measured), _learning_curves]
-    for make in makers:
+    for make in (_regime_map, _learning_curves, _final_quality, _gain):
         exhibit = make(found)
         if exhibit is not None:
             yield exhibit
+    yield from basin_exhibits(found, basin)
+    features = _features(found)
+    if features is not None:
+        yield features
 
 
 def _final_quality(found: Findings) -> Exhibit | None:
@@ -43,10 +48,10 @@ def _final_quality(found: Findings) -> Exhibit | None:
     if table.empty:
         return None
     return Exhibit(
-        name=_name(found, "final-quality"),
+        name=exhibit_name(found, "final-quality"),
         title="Final quality by initial learning rate",
-        caption=f"Mean test accuracy over {_seeds(found)} with {_interval(found)} (Student). Grey points: the seeds of "
-        f"the metric ({quality_words(found.metric)}). Bar on the axis: the band, within "
+        caption=f"Mean test accuracy over {seeds_words(found)} with {interval_words(found)} (Student). Grey points: the "
+        f"seeds of the metric ({quality_words(found.metric)}). Bar on the axis: the band, within "
         f"{margin_words(found.study.settings.margin)} of the best mean, its edges read off between grid points. "
         "Hatched: the thresholds' intervals. Accuracies more than 30 points below the best are cut off.",
         drawing=render(draw_final_quality(table, seeds_table(found), marks_of(found), found.metric)),
@@ -59,7 +64,7 @@ def _regime_map(found: Findings) -> Exhibit | None:
     if table.empty:
         return None
     return Exhibit(
-        name=_name(found, "regime-map"),
+        name=exhibit_name(found, "regime-map"),
         title="Training regimes",
         caption=f"End of the first phase after {found.arm.budget:,} steps, one mark per network (shifted sideways a "
         "little so that seeds do not hide each other). Dashed: the thresholds; hatched: their intervals.",
@@ -73,11 +78,11 @@ def _gain(found: Findings) -> Exhibit | None:
     if table.empty:
         return None
     return Exhibit(
-        name=_name(found, "gain"),
+        name=exhibit_name(found, "gain"),
         title="Gain over regime 1",
         caption="Best learning rate outside regime 1 minus the best solution of regime 1, by way to finish (* the "
-        f"metric); {_seeds(found)}, {_interval(found)}. Each seed's gain is measured at the choices that the other "
-        "seeds make, so picking the winner does not inflate it. Cross: what choosing and measuring on the same seeds "
+        f"metric); {seeds_words(found)}, {interval_words(found)}. Each seed's gain is measured at the choices that the "
+        "other seeds make, so picking the winner does not inflate it. Cross: what choosing and measuring on the same seeds "
         "would have claimed.",
         drawing=render(draw_gains(table, found.metric)),
         table=table,
@@ -89,28 +94,13 @@ def _features(found: Findings) -> Exhibit | None:
         return None
     table = feature_use_table(found)
     return Exhibit(
-        name=_name(found, "features"),
+        name=exhibit_name(found, "features"),
         title="Features in use",
         caption=f"Solutions {quality_words(found.feature_quality)}. Top: accuracy on sets in which one feature alone "
         f"is informative, sorted within each network. Middle: share of networks whose best feature exceeds "
-        f"{100 * LOCKED:g} %, with Wilson's interval. Bottom: test accuracy of the two groups with {_interval(found)}; "
-        "a mean over both describes neither.",
+        f"{100 * LOCKED:g} %, with Wilson's interval. Bottom: test accuracy of the two groups with "
+        f"{interval_words(found)}; a mean over both describes neither.",
         drawing=render(draw_feature_use(table, _locked_points(found), marks_of(found))),
-        table=table,
-    )
-
-
-def _geometry(found: Findings, measured: pd.DataFrame | None) -> Exhibit | None:
-    if measured is None or measured.empty:
-        return None
-    table = basin_geometry_table(measured, found.arm, found.study.settings.confidence)
-    return Exhibit(
-        name=_name(found, "geometry"),
-        title="Basin geometry",
-        caption="Solutions of the same pre-training: lowest (low) and highest (high) second-phase rate, largest "
-        f"weight average (swa). Medians over up to {int(table['n'].max())} seeds with bootstrap {_interval(found)}. "
-        "Barrier: largest excess of the error over the chord on 11 points. Dotted: a right angle.",
-        drawing=render(draw_basin_geometry(table, measured, marks_of(found))),
         table=table,
     )
 
@@ -120,25 +110,12 @@ def _learning_curves(found: Findings) -> Exhibit | None:
     if table.empty:
         return None
     return Exhibit(
-        name=_name(found, "learning-curves"),
+        name=exhibit_name(found, "learning-curves"),
         title="Learning curves of the first phase",
-        caption=f"Means over {_seeds(found)}; up to 12 learning rates are shown, the table holds all.",
+        caption=f"Means over {seeds_words(found)}; up to 12 learning rates are shown, the table holds all.",
         drawing=render(draw_learning_curves(table, found.study.settings.converged_loss)),
         table=table,
     )
-
-
-def _name(found: Findings, name: str) -> str:
-    return name if found.arm is found.study.headline else f"{name}-arm{found.arm.number}"
-
-
-def _seeds(found: Findings) -> str:
-    draws = f" on {found.clusters} data draws" if found.clusters < found.seeds else ""
-    return f"{found.seeds} seed{'' if found.seeds == 1 else 's'}{draws}"
-
-
-def _interval(found: Findings) -> str:
-    return f"{100 * found.study.settings.confidence:g} % intervals"
 
 
 def _locked_points(found: Findings) -> pd.DataFrame:

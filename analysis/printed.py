@@ -9,11 +9,13 @@ import pandas as pd
 
 from analysis.answer import study_answer
 from analysis.arms import lr_text
-from analysis.band_report import analyse, measured_geometry
+from analysis.band_report import analyse, fault_words
+from analysis.basin import basin_of
 from analysis.decay.report import decay_content
 from analysis.figures.basin_geometry import basin_geometry_table
 from analysis.figures.feature_use import feature_use_table
 from analysis.figures.final_quality import final_quality_table
+from analysis.figures.measures import measures_table
 from analysis.figures.regime_map import regime_map_table
 from analysis.findings import Findings
 from analysis.invariance.answer import invariance_answer
@@ -21,7 +23,7 @@ from analysis.invariance.find import find_invariance
 from analysis.invariance.words import network_sentence
 from analysis.report import write_report
 from analysis.study import Study, load_study
-from analysis.words import sentence, threshold_words
+from analysis.words import border_words, sentence, threshold_words
 from trainables.spec import SpecError
 
 __all__ = ["PRINTED"]
@@ -98,19 +100,36 @@ def _features(directory: Path) -> Printed:
 
 def _geometry(directory: Path) -> Printed:
     study, findings, _ = _answered(directory)
+    confidence = study.settings.confidence
 
     def one(found: Findings) -> Printed:
-        measured, note = measured_geometry(study, found, seeds_per_rate=None)
-        if measured is None:
-            raise SpecError([note])
-        table = basin_geometry_table(measured, found.arm, study.settings.confidence)
-        shown = table[["pair", "lr", "n", "angle", "train_error", "test_error", "train_loss", "test_loss"]]
-        return f"medians over seeds; errors as fractions\n{_text(shown)}", {
-            "table": _records(table),
-            "members": _records(measured.drop(columns=["unit", "place"])),
-        }
+        basin = basin_of(found)
+        words, data = list[str](), dict[str, Any]()
+        if not basin.pairs.empty:
+            table = basin_geometry_table(basin.pairs, found.arm, confidence)
+            shown = table[["pair", "lr", "n", "angle", "train_error", "test_error", "train_loss", "test_loss"]]
+            words.append(f"medians over seeds; errors as fractions\n{_text(shown)}")
+            data |= {"table": _records(table), "members": _records(basin.pairs.drop(columns=["unit", "place"]))}
+            data["barriers"] = _records(basin.barriers.drop(columns=["unit", "place"]))
+        if basin.border is not None:
+            words.append(border_words(basin.border))
+            margins = basin.sensitivity.replace({np.inf: np.nan})
+            data["border_2a_2b"] = basin.border.as_json() | {"sensitivity": _records(margins)}
+        for probe, frame in basin.singles.items():
+            table = measures_table(frame, found.arm, confidence, "solution")
+            words.append(f"{probe}: medians over seeds\n{_text(_by_key(table, 'solution'))}")
+            data[probe] = {"table": _records(table), "members": _records(frame.drop(columns=["unit", "place"]))}
+        words += fault_words(basin.faults)
+        data["faults"] = _records(basin.faults)
+        return "\n\n".join(words) or "nothing was measured", data
 
     return _by_arm(study, findings, one)
+
+
+def _by_key(table: pd.DataFrame, series: str) -> pd.DataFrame:
+    """Medians, one column for each number."""
+    wide = table.pivot_table(index=[series, "lr"], columns="key", values="median", observed=True)
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def _report(directory: Path) -> Printed:

@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.arms import FINAL, lr_text
 from analysis.band import Band
+from analysis.border import Border
 from analysis.estimates import Estimate
 from analysis.findings import Findings
 from analysis.gain import Gain, Verdict
@@ -15,6 +16,7 @@ from analysis.thresholds import Threshold
 
 __all__ = [
     "band_words",
+    "border_words",
     "comparison",
     "gain_words",
     "margin_words",
@@ -89,6 +91,19 @@ def band_words(band: Band) -> str:
     low = f"{lr_text(band.low)}{' (end of the grid)' if band.open_low else ''}"
     high = f"{lr_text(band.high)}{' (end of the grid)' if band.open_high else ''}"
     return f"{lr_text(band.optimum_lr)} (band within {margin_words(band.margin)}: {low} to {high})"
+
+
+def border_words(border: Border) -> str:
+    """Where 2A ends."""
+    if border.value == 0:
+        return "No learning rate of regime 2 belongs to 2A."
+    if np.isinf(border.value):
+        return "2A reaches as far as regime 2 does on this grid."
+    return (
+        f"2A ends and 2B begins at {lr_text(border.value)} {_interval(border.low, border.high)}, between "
+        f"{lr_text(border.lower)} and {lr_text(border.upper)} on the grid ({border.seeds} "
+        f"seed{'' if border.seeds == 1 else 's'} with barriers)."
+    )
 
 
 def comparison(found: Findings) -> str:

@@ -58,8 +58,8 @@ class GeometrySpec:
         GeometryMeasure.PLANE,
     )
     solutions: tuple[str, ...] = ("low", "high", "swa", "final")
-    seeds: int | None = None
-    samples: int = 1000
+    seeds: int | None = 8
+    samples: int = 512
     points: int = 21
     norms: Norms = Norms.REESTIMATED
 
@@ -70,7 +70,7 @@ class FeatureSpec:
 
     measures: tuple[FeatureMeasure, ...] = tuple(FeatureMeasure)
     solutions: tuple[str, ...] = ("low", "high", "swa", "final")
-    seeds: int | None = None
+    seeds: int | None = 8
     samples: int = 1000
 
 

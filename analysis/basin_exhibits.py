@@ -1,0 +1,137 @@
+"""The geometry part of an arm's report: pairs of solutions, the 2A/2B border, curvature, gradients, sharpness."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from analysis.basin import Basin
+from analysis.captions import exhibit_name, interval_words
+from analysis.exhibit import Exhibit
+from analysis.figures.basin_geometry import basin_geometry_table, draw_basin_geometry
+from analysis.figures.border import border_table, draw_border
+from analysis.figures.measures import Panel, draw_measures, measures_table
+from analysis.figures.style import marks_of, render
+from analysis.findings import Findings
+from analysis.words import border_words, margin_words
+
+__all__ = ["PANELS", "basin_exhibits"]
+
+PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
+    "curvature": (
+        "Curvature of the solutions",
+        "Of the train loss's Hessian at each solution. Edge ratio: learning rate of the last steps times the largest "
+        "eigenvalue, over its limit of stability; above 1 a quadratic would be left. Effective values, of the weights "
+        "scaled to norm 1, do not change with the scale of scale-invariant weights; raw ones do.",
+        (
+            Panel(key="edge_ratio", label="edge ratio", line=1.0, line_words="edge of stability"),
+            Panel(key="effective_lambda_1", label="effective largest eigenvalue"),
+            Panel(key="effective_trace", label="effective trace"),
+            Panel(key="lambda_1", label="largest eigenvalue"),
+        ),
+    ),
+    "gradient": (
+        "Gradients at the solutions",
+        "Mean norm of the mini-batch gradients times the weights' norm (the sharpness proxy of the published study), "
+        "and the noise scale tr(S)/|G|^2 in samples: batches far smaller than it are mostly noise.",
+        (
+            Panel(key="effective_batch_norm", label="effective batch gradient norm"),
+            Panel(key="noise_scale", label="noise scale, samples"),
+        ),
+    ),
+    "sharpness": (
+        "Sharpness of the solutions",
+        "Largest rise of the train loss found within a ball around the weights: SAM in the weights' own units, ASAM in "
+        "units of each weight, which no rescaling of the network changes. Both are lower bounds of the true maximum.",
+        (Panel(key="asam", label="ASAM sharpness, nats"), Panel(key="sam", label="SAM sharpness, nats")),
+    ),
+    "width": (
+        "Width of the basin",
+        "How far one can go along random directions until the train loss has risen by the stated amount, in units of "
+        "the weights' norm.",
+        (Panel(key="random", label="width, random directions"),),
+    ),
+    "llc": (
+        "Local learning coefficient",
+        "Estimated by SGLD (Lau et al. 2023): the effective number of parameters that the loss pins down, halved; a "
+        "measure that no change of coordinates alters. Solutions whose chains did not agree are left out.",
+        (Panel(key="value", label="local learning coefficient"),),
+    ),
+}
+"""By probe: title, caption and panels of the figure; panels that were not measured are left out."""
+
+
+def basin_exhibits(found: Findings, basin: Basin) -> Iterator[Exhibit]:
+    """Draw the geometry of one arm.
+
+    Args:
+        found: its findings.
+        basin: its geometry.
+
+    Yields:
+        The exhibits, in reading order; those without data are left out.
+    """
+    if not basin.pairs.empty:
+        yield _pairs(found, basin)
+    if basin.border is not None:
+        yield _border(found, basin)
+    for probe in basin.singles:
+        exhibit = _singles(found, basin, probe)
+        if exhibit is not None:
+            yield exhibit
+
+
+def _pairs(found: Findings, basin: Basin) -> Exhibit:
+    table = basin_geometry_table(basin.pairs, found.arm, found.study.settings.confidence)
+    return Exhibit(
+        name=exhibit_name(found, "geometry"),
+        title="Basin geometry",
+        caption="Solutions of the same pre-training: lowest (low) and highest (high) second-phase rate, largest weight "
+        f"average (swa). Medians over up to {int(table['n'].max())} seeds with bootstrap {interval_words(found)}. "
+        "Barrier: largest excess of the error over the chord on the straight line between two solutions, norm "
+        "statistics re-estimated at every point. Dotted: a right angle.",
+        drawing=render(draw_basin_geometry(table, basin.pairs, marks_of(found))),
+        table=table,
+    )
+
+
+def _border(found: Findings, basin: Basin) -> Exhibit:
+    border = basin.border
+    assert border is not None
+    return Exhibit(
+        name=exhibit_name(found, "border"),
+        title="Where 2A ends",
+        caption=f"{border_words(border)} A rate of regime 2 is 2A as long as the mean test errors after the later "
+        f"rates spread over at most {margin_words(border.spread)} and the median low-high train error barrier is below "
+        f"{margin_words(border.barrier)}. Black line: the border; bar at the top: its interval. Below: where the "
+        "border would be with other margins; margins that put it outside regime 2 have no mark.",
+        drawing=render(draw_border(border, basin.sensitivity, marks_of(found))),
+        table=border_table(border),
+    )
+
+
+def _singles(found: Findings, basin: Basin, probe: str) -> Exhibit | None:
+    title, caption, panels = PANELS[probe]
+    frame = basin.singles[probe]
+    frame = frame[np.isfinite(frame["value"].to_numpy(dtype=np.float64))]
+    if probe == "llc":
+        frame = _converged(frame)
+    shown = [panel for panel in panels if (frame["key"] == panel.key).any()]
+    if not shown:
+        return None
+    table = measures_table(frame, found.arm, found.study.settings.confidence, "solution")
+    seeds = int(table["n"].max())
+    return Exhibit(
+        name=exhibit_name(found, probe),
+        title=title,
+        caption=f"{caption} Medians over up to {seeds} seed{'' if seeds == 1 else 's'} with bootstrap "
+        f"{interval_words(found)}; points: the seeds. The table holds every number that was measured.",
+        drawing=render(draw_measures(table, frame, shown, marks_of(found), "solution")),
+        table=table,
+    )
+
+
+def _converged(frame: pd.DataFrame) -> pd.DataFrame:
+    index = ["unit", "place", "solution"]
+    good = frame[(frame["key"] == "converged") & (frame["value"] == 1)][index]
+    return frame.merge(good, on=index)
