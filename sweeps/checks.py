@@ -8,6 +8,7 @@ from sweeps.axes import OF_COURSES, OF_LAW, OF_PHASES, Target, checked
 from sweeps.courses import NEVER
 from sweeps.draft import Draft
 from sweeps.faults import unknown
+from sweeps.probes_schema import SOLUTIONS
 from sweeps.schema import Builder
 from sweeps.training_checks import course_faults, law_faults, optimizer_faults, piece_faults
 from trainables.catalog import MODELS, TASKS, faults_of_model, faults_of_task
@@ -170,7 +171,7 @@ def _probes(draft: Draft) -> Iterator[str]:
         return
     swa = draft.phases[0].swa
     # The largest window is the solution `swa`.
-    legal = ["low", "high", "swa", "final", *(f"swa@{window}" for window in (sorted(swa.windows)[:-1] if swa else ()))]
+    legal = [*SOLUTIONS, *(f"swa@{window}" for window in (sorted(swa.windows)[:-1] if swa else ()))]
     for name in sorted(draft.probes.solutions - set(legal)):
         yield unknown("solution in probes", name, legal, hint="; swa is the largest window of the first phase")
 

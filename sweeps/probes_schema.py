@@ -10,15 +10,18 @@ from analysis.landscape.policy import Norms
 from analysis.probing.spec import FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec
 from sweeps.fields import Count, Number, Part
 
-__all__ = ["FeatureProbes", "GeometryProbes", "ProbesSpec"]
+__all__ = ["SOLUTIONS", "FeatureProbes", "GeometryProbes", "ProbesSpec"]
+
+SOLUTIONS = ("low", "high", "swa", "final")
+"""Solutions by name, as in `analysis.probing.solutions`, which loads pandas."""
 
 _GEOMETRY, _FEATURES = GeometrySpec(), FeatureSpec()
 
 
 def _solution(name: str) -> str:
     """The name of a solution; which windows there are is checked against the phases."""
-    if name not in _GEOMETRY.solutions and not re.fullmatch(r"swa@[1-9]\d*", name):
-        legal = ", ".join(_GEOMETRY.solutions)
+    if name not in SOLUTIONS and not re.fullmatch(r"swa@[1-9]\d*", name):
+        legal = ", ".join(SOLUTIONS)
         raise ValueError(f"must be one of {legal}, or swa@W for a smaller window; found {name!r}")
     return name
 
@@ -36,30 +39,24 @@ def _different(names: tuple[str, ...]) -> tuple[str, ...]:
 _Solutions = Annotated[tuple[Annotated[str, AfterValidator(_solution)], ...], AfterValidator(_different)]
 
 
-class _Probes(Part):
-    """What both kinds of measurements have in common.
+class GeometryProbes(Part):
+    """Curvature, gradients, sharpness, angles and barriers; what the keys mean stands at `GeometrySpec`."""
 
-    `solutions`: `low` and `high` (the lowest and the highest rate of a later phase), `swa` (the largest window),
-    `final` (the end of the first phase), `swa@W`. `seeds`: at most so many at each learning rate, null for all.
-    """
-
+    measures: Annotated[tuple[GeometryMeasure, ...], AfterValidator(_different)] = _GEOMETRY.measures
     solutions: _Solutions = _GEOMETRY.solutions
     seeds: Count | None = _GEOMETRY.seeds
     samples: Count = _GEOMETRY.samples
-
-
-class GeometryProbes(_Probes):
-    """Curvature, gradients, sharpness, angles and barriers; `points` on each line, `norms` as in `Norms`."""
-
-    measures: Annotated[tuple[GeometryMeasure, ...], AfterValidator(_different)] = _GEOMETRY.measures
     points: Annotated[int, Number, Field(ge=3)] = _GEOMETRY.points
     norms: Norms = _GEOMETRY.norms
 
 
-class FeatureProbes(_Probes):
-    """Accuracy on probe sets, representations, which feature is learned when."""
+class FeatureProbes(Part):
+    """Accuracy on probe sets, representations, which feature is learned when; as in `FeatureSpec`."""
 
     measures: Annotated[tuple[FeatureMeasure, ...], AfterValidator(_different)] = _FEATURES.measures
+    solutions: _Solutions = _FEATURES.solutions
+    seeds: Count | None = _FEATURES.seeds
+    samples: Count = _FEATURES.samples
 
 
 class ProbesSpec(Part):
