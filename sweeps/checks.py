@@ -8,6 +8,7 @@ from sweeps.axes import OF_COURSES, OF_LAW, OF_PHASES, Target, checked
 from sweeps.courses import NEVER
 from sweeps.draft import Draft
 from sweeps.faults import unknown
+from sweeps.probes_schema import SOLUTIONS
 from sweeps.schema import Builder
 from sweeps.training_checks import course_faults, law_faults, optimizer_faults, piece_faults
 from trainables.catalog import MODELS, TASKS, faults_of_model, faults_of_task
@@ -164,6 +165,17 @@ def _measure(draft: Draft) -> Iterator[str]:
             yield f"measure.{name} must lie within the schedule of {longest:g} steps, found {step}; leave it out"
 
 
+def _probes(draft: Draft) -> Iterator[str]:
+    """Averages that are looked at are taken; variants may take other ones."""
+    if draft.probes is None or draft.variants or not draft.phases or not draft.phases[0]:
+        return
+    swa = draft.phases[0].swa
+    # The largest window is the solution `swa`.
+    legal = [*SOLUTIONS, *(f"swa@{window}" for window in (sorted(swa.windows)[:-1] if swa else ()))]
+    for name in sorted(draft.probes.solutions - set(legal)):
+        yield unknown("solution in probes", name, legal, hint="; swa is the largest window of the first phase")
+
+
 def _headline(draft: Draft) -> Iterator[str]:
     """The headline names one arm, and the control another one."""
     legal = draft.targets
@@ -249,6 +261,7 @@ _CHECKS = (
     law_faults,
     optimizer_faults,
     _measure,
+    _probes,
     _headline,
     _metric,
     _batch,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sweeps.axes import Target, targets
-from sweeps.schema import AnalysisSpec, Axis, Builder, MeasureSpec, PhaseSpec, RateOf, Train
+from sweeps.schema import AnalysisSpec, Axis, Builder, MeasureSpec, PhaseSpec, ProbesSpec, RateOf, Train
 from trainables.spec import Scalar
 
 __all__ = ["Draft"]
@@ -25,6 +25,7 @@ class Draft:
     phases: tuple[PhaseSpec | None, ...]
     axes: Mapping[str, Axis | None]
     measure: MeasureSpec | None
+    probes: ProbesSpec | None
     headline: Mapping[str, Scalar]
     analysis: AnalysisSpec | None
     variants: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Running a sweep from its plan to its answer: train, keep `members.parquet` up to date, report, mirror."""
+"""Running a sweep from its plan to its answer: train, keep `members.parquet` up to date, probe, report, mirror."""
 
 import json
 import time
@@ -15,6 +15,7 @@ from sweeps.folder import RunFolder
 from sweeps.interrupt import Interrupt, interruptible
 from sweeps.locks import held
 from sweeps.members import MembersFile
+from sweeps.probing import Probed, asks_for_probes, measure_probes
 from sweeps.runner import Ending, Progress, Runner, RunOptions, RunOutcome
 from sweeps.sinks import forget_failures, members_of, read_statuses
 from sweeps.tally import Totals
@@ -42,8 +43,9 @@ class Result:
         by_status: members by status.
         failures: why packs failed, by pack id.
         errors: the mistakes in the user's code behind these, each once.
-        trained: False when nothing had been left to train.
-        seconds: how long it took.
+        changed: False when nothing had been left to train or to measure.
+        seconds: how long the training took.
+        probed: what became of the probes; None where the sweep asks for none, or training has not ended.
         answer: content of answer.json; None where the sweep was not finished, or no report could be made.
         sentence: the answer in words, or why there is none.
         notes: what else the user should know.
@@ -54,8 +56,9 @@ class Result:
     by_status: Mapping[Status, int]
     failures: Mapping[str, str] = field(default_factory=dict)
     errors: Sequence[UserError] = ()
-    trained: bool = True
+    changed: bool = True
     seconds: float = 0.0
+    probed: Probed | None = None
     answer: Mapping[str, Any] | None = None
     sentence: str = ""
     notes: Sequence[str] = ()
@@ -93,7 +96,7 @@ def execute(
     *,
     console: Console | None,
 ) -> Result:
-    """Train what is not finished, then analyse.
+    """Train what is not finished, measure the probes, then analyse.
 
     Args:
         folder: the results folder, new or begun.
@@ -111,6 +114,8 @@ def execute(
                 [f"one process at a time may run a sweep, found another in {folder.root}; wait for it or stop it"]
             )
         result = _run(folder, plan, runner, options, console)
+        if result.ending is Ending.FINISHED and asks_for_probes(folder.read_manifest()["sweep"]):
+            result = _with_probes(result, measure_probes(folder, runner, options, console=console))
         if result.ending is not Ending.FINISHED:
             return result
         try:
@@ -146,8 +151,19 @@ def _run(folder: RunFolder, plan: "Plan", runner: Runner, options: RunOptions, c
         by_status=_count(plan, statuses),
         failures=outcome.failures,
         errors=read_errors(folder, outcome.failures),
-        trained=bool(todo),
+        changed=bool(todo),
         seconds=time.monotonic() - began,
+    )
+
+
+def _with_probes(result: Result, probed: Probed) -> Result:
+    """A training's result once the probes were measured too."""
+    return replace(
+        result,
+        ending=probed.ending,
+        changed=result.changed or probed.measured > 0,
+        probed=probed,
+        notes=probed.notes(result.folder.root),
     )
 
 
@@ -168,7 +184,7 @@ def finish(result: Result) -> Result:
     """Make the report and the mirror of a sweep that has been trained.
 
     Args:
-        result: of the training.
+        result: of training and probes.
 
     Returns:
         The same with answer and notes.
@@ -176,10 +192,10 @@ def finish(result: Result) -> Result:
     from analysis.report import write_report
     from sweeps.mirror import MirrorError, mirror, store_made_meanwhile
 
-    folder, notes = result.folder, []
+    folder, notes = result.folder, list(result.notes)
     if set(result.by_status) == {Status.FAILED}:
         return replace(result, sentence="No answer: every member failed.")
-    if not result.trained and folder.answer.exists() and folder.mlflow.exists():
+    if not result.changed and folder.answer.exists() and folder.mlflow.exists():
         answer = json.loads(folder.answer.read_text(encoding="utf-8"))
         notes.append("the sweep had finished before; nothing was left to do")
         return replace(result, answer=answer, sentence=answer.get("sentence", ""), notes=tuple(notes))

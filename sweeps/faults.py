@@ -93,7 +93,7 @@ def _sentence(found: dict[str, Any], root: type[BaseModel], prefix: tuple[int | 
         return f"{where} must be a mapping with the keys {', '.join(_keys(root, location))}; found {found['input']!r}"
     if found["type"] == "value_error":
         return f"{where}: {rule}"
-    if found["type"] == "literal_error":
+    if found["type"] in ("literal_error", "enum"):
         rule += did_you_mean(found["input"], [word.strip("',") for word in rule.split() if word.startswith("'")])
     return f"{where} {rule[0].lower()}{rule[1:]}, found {found['input']!r}"
 

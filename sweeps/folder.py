@@ -103,6 +103,11 @@ class RunFolder:
         return f"sqlite:///{(self.mlflow / 'mlflow.db').resolve()}"
 
     @property
+    def probe_list(self) -> Path:
+        """Ids of the jobs that the sweep's `probes` were cut into; absent before training has ended."""
+        return self.state / "probes.json"
+
+    @property
     def stop_file(self) -> Path:
         """Exists while the packs are asked to save their state and end."""
         return self.state / "STOP"

@@ -63,6 +63,7 @@ def as_json(result: Result, resume: str) -> str:
         "failures": dict(result.failures),
         "errors": [error.as_json() for error in result.errors],
         "seconds": round(result.seconds, 3),
+        "probes": result.probed.as_json() if result.probed else None,
         "sentence": result.sentence,
         "answer": result.answer,
         "report": str(folder.report / "index.html") if finished and result.answer is not None else None,
@@ -93,6 +94,9 @@ def say(result: Result, resume: str, console: Console) -> None:
         tell()
     members = " · ".join(f"{number:,} {status}" for status, number in result.by_status.items())
     tell(f"members  {members}  (in {clock(result.seconds)})")
+    if result.probed is not None and result.probed.jobs:
+        done = result.probed.jobs - result.probed.left
+        tell(f"probes   {done:,} of {result.probed.jobs:,} jobs done  (in {clock(result.probed.seconds)})")
     explained = {pack_id for error in result.errors for pack_id in error.packs}
     for error in result.errors:
         packs = f"{len(error.packs)} packs" if len(error.packs) > 1 else f"pack {error.packs[0]}"

@@ -11,6 +11,7 @@ from itertools import pairwise
 from sweeps.cost import WORKER_BYTES, CostModel, disk_bytes, total_memory, wall_seconds
 from sweeps.equilibrium import Equilibrium, equilibrium_of
 from sweeps.kept import keep_within
+from sweeps.probe_plan import probed_solutions
 from sweeps.resources import Resources
 from sweeps.schema import Sweep
 from sweeps.sizes import Sizes
@@ -51,6 +52,7 @@ class Plan:
         estimated_disk_bytes: the results folder when it is fullest.
         kept_weights_bytes: of it, the weights in `checkpoints/`.
         checkpoint_budget_bytes: most that these may take; None for no limit.
+        probed_solutions: solutions whose geometry and features are measured after training; 0 without probes.
         equilibrium: time in which weights forget how they began; None where nothing decays weights of free norm.
         steps_per_epoch: steps in one pass over the training set; None where recipes differ.
         resources: what the plan is made for.
@@ -68,6 +70,7 @@ class Plan:
     estimated_disk_bytes: int
     kept_weights_bytes: int
     checkpoint_budget_bytes: int | None
+    probed_solutions: int
     equilibrium: Equilibrium | None
     steps_per_epoch: int | None
     resources: Resources
@@ -92,6 +95,7 @@ class Plan:
             "estimated_disk_bytes": self.estimated_disk_bytes,
             "kept_weights_bytes": self.kept_weights_bytes,
             "checkpoint_budget_bytes": self.checkpoint_budget_bytes,
+            "probed_solutions": self.probed_solutions,
             "equilibrium_steps": [self.equilibrium.shortest, self.equilibrium.longest] if self.equilibrium else None,
             "steps_per_epoch": self.steps_per_epoch,
         }
@@ -180,6 +184,7 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
         estimated_disk_bytes=round(disk_bytes(packs, costs, kept.bytes, lanes)),
         kept_weights_bytes=kept.bytes,
         checkpoint_budget_bytes=sweep.run.checkpoint_bytes,
+        probed_solutions=probed_solutions(sweep, list(linked.values())),
         equilibrium=equilibrium_of(found),
         steps_per_epoch=epochs.pop() if len(epochs) == 1 else None,
         resources=resources,

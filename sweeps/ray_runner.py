@@ -5,23 +5,34 @@ a handful of numbers once a second. Rows never travel through Ray: each trial wr
 the results folder must lie on a file system that all nodes share.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
 from sweeps.folder import RunFolder
-from sweeps.ray_session import DRIVER_ENVIRONMENT, cluster_resources, connected, environment
+from sweeps.probe_job import ProbeEnd
+from sweeps.ray_probes import measure_with_ray
+from sweeps.ray_session import (
+    DRIVER_ENVIRONMENT,
+    cluster_resources,
+    connected,
+    environment,
+    missing_here,
+    own_modules,
+)
 from sweeps.resources import Resources, this_machine
 from sweeps.runner import Ending, Progress, RunOptions, RunOutcome
 from sweeps.trial import PackEnd, is_disk_full, mark_failed, run_pack, stop_asked
 from trainables.spec import Pack
+
+if TYPE_CHECKING:
+    from analysis.probing.jobs import Job
 
 __all__ = ["RayRunner"]
 
@@ -54,8 +65,7 @@ class RayRunner:
         """Train packs to their ends; see `sweeps.runner.Runner.run`."""
         if not packs:
             return RunOutcome(ending=Ending.FINISHED)
-        # A task of the user's own, `package.module:function`, lives in a module the nodes of a cluster may not have.
-        modules = [pack.recipe.task.split(":")[0] for pack in packs[:1] if ":" in pack.recipe.task]
+        modules = own_modules(pack.recipe.task for pack in packs)
         with environment(DRIVER_ENVIRONMENT), connected(self._address, cores=options.cores, modules=modules):
             watch = _Watch(packs, folder, attempt, progress)
             if options.gpus_per_pack > 0 and not ray.cluster_resources().get("GPU"):
@@ -69,6 +79,19 @@ class RayRunner:
                     raise
                 return RunOutcome(ending=Ending.DISK_FULL, failures=watch.failures)
         return watch.outcome()
+
+    def measure(
+        self,
+        jobs: Sequence["Job"],
+        folder: RunFolder,
+        *,
+        options: RunOptions,
+        ended: Callable[[ProbeEnd], None],
+    ) -> Ending:
+        """Run probe jobs; see `sweeps.runner.Runner.measure`."""
+        modules = own_modules(recipe["task"] for recipe in folder.read_manifest()["recipes"].values())
+        with environment(DRIVER_ENVIRONMENT), connected(self._address, cores=options.cores, modules=modules):
+            return measure_with_ray(jobs, folder, options=options, ended=ended)
 
 
 def _tuner(packs: Sequence[Pack], folder: RunFolder, attempt: int, options: RunOptions, watch: "_Watch") -> tune.Tuner:
@@ -109,15 +132,11 @@ def _trial(
     options: RunOptions,
 ) -> None:
     """One trial, in a worker: its pack, as in every other runner."""
-    folder = RunFolder(root)
-    if folder.manifest.exists():
+    if not (reason := missing_here(root)):
         pack: Pack = ray.get(references[config["pack"]])
-        end = run_pack(pack, folder, attempt=attempt, options=options, progress=_report)
+        end = run_pack(pack, RunFolder(root), attempt=attempt, options=options, progress=_report)
     else:
-        end = PackEnd(
-            ending=Ending.FAILED,
-            reason=f"{root} is not there on node {os.uname().nodename}: --out must be on a disk that all nodes share",
-        )
+        end = PackEnd(ending=Ending.FAILED, reason=reason)
     tune.report({"ending": end.ending.value, "reason": end.reason})
 
 

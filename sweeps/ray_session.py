@@ -7,7 +7,7 @@ import socket
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 
 import ray
 
+from sweeps.folder import RunFolder
 from sweeps.resources import Resources, this_machine
 from trainables.spec import SpecError
 
-__all__ = ["check_address", "cluster_resources", "connected", "environment"]
+__all__ = ["check_address", "cluster_resources", "connected", "environment", "missing_here", "own_modules"]
 
 WORKER_ENVIRONMENT = {
     # Two threads on small tensors are many times slower than one, and a pack has a core to itself.
@@ -163,14 +164,40 @@ def cluster_resources(address: str) -> Resources:
     )
 
 
+def own_modules(tasks: Iterable[str]) -> list[str]:
+    """Where tasks of the user's own live, `package.module:function`: modules the nodes of a cluster may not have.
+
+    Args:
+        tasks: names of tasks.
+
+    Returns:
+        Names of modules for `connected`, each once.
+    """
+    return list(dict.fromkeys(task.split(":")[0] for task in tasks if ":" in task))
+
+
+def missing_here(root: Path) -> str:
+    """Why a worker cannot work on a results folder, if it cannot.
+
+    Args:
+        root: the folder.
+
+    Returns:
+        A sentence; empty where the folder is there.
+    """
+    if RunFolder(root).manifest.exists():
+        return ""
+    return f"{root} is not there on node {os.uname().nodename}: --out must be on a disk that all nodes share"
+
+
 def _join(address: str, modules: Sequence[str], common: Mapping[str, Any]) -> None:
     """Connect to a cluster, shipping this project's packages, and the user's modules, from here.
 
-    Shipped always, so that every node trains with the code that plans and reports, whatever is installed there. The
-    libraries themselves (torch, PyArrow ...) must be installed on the nodes.
+    Shipped always, so that every node trains and measures with the code that plans and reports, whatever is installed
+    there. The libraries themselves (torch, PyArrow ...) must be installed on the nodes.
     """
     check_address(address)
-    ours = [_location(name) for name in ("sweeps", "trainables")]
+    ours = [_location(name) for name in ("sweeps", "trainables", "analysis")]
     library = Path(sysconfig.get_path("purelib"))
     theirs = [path for path in map(_location, modules) if path is not None and library not in path.parents]
     try:

@@ -1,4 +1,4 @@
-"""One interface to train packs, whatever runs them: options in, progress while they run, an outcome at the end."""
+"""One interface to train packs and run probes, whatever runs them: options in, progress, an outcome at the end."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,8 @@ from trainables.rows import Status
 from trainables.spec import Pack, SpecError
 
 if TYPE_CHECKING:
+    from analysis.probing.jobs import Job
+    from sweeps.probe_job import ProbeEnd
     from sweeps.schema import RunSpec
 
 __all__ = ["RUNNERS", "Ending", "Progress", "RunOptions", "RunOutcome", "Runner", "make_runner"]
@@ -139,6 +141,30 @@ class Runner(Protocol):
 
         Raises:
             SpecError: what was asked for cannot be had (a GPU, a cluster); nothing was started.
+        """
+        ...
+
+    def measure(
+        self,
+        jobs: Sequence["Job"],
+        folder: RunFolder,
+        *,
+        options: RunOptions,
+        ended: Callable[["ProbeEnd"], None],
+    ) -> Ending:
+        """Run probe jobs, once training has ended.
+
+        Args:
+            jobs: independent of each other; each writes its rows by itself, whole or not at all.
+            folder: the results folder.
+            options: how to run.
+            ended: called in this process with the end of each job that was run.
+
+        Returns:
+            How it ended: `FINISHED` once every job has been run, failed ones included.
+
+        Raises:
+            SpecError: as in `run`.
         """
         ...
 

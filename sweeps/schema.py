@@ -30,6 +30,7 @@ from sweeps.fields import (
     size_in_words,
     whole_or_two,
 )
+from sweeps.probes_schema import ProbesSpec
 from sweeps.training import CurveSpec, GroupSpec, PhaseSpec, RateOf, Train
 from sweeps.variants import unmarked
 from trainables.spec import Labels, Measure, Scalar, Swa
@@ -43,6 +44,7 @@ __all__ = [
     "LogGrid",
     "MeasureSpec",
     "PhaseSpec",
+    "ProbesSpec",
     "RateOf",
     "RunSpec",
     "Sweep",
@@ -215,6 +217,7 @@ class Sweep(Part):
     phases: Annotated[tuple[PhaseSpec, ...], Field(min_length=1)]
     axes: dict[str, Axis] = Field(default={})
     measure: MeasureSpec
+    probes: ProbesSpec | None = None
     headline: dict[str, Value] = Field(default={})
     analysis: AnalysisSpec = AnalysisSpec()
     run: RunSpec = RunSpec()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeps.folder import RunFolder
+from sweeps.probing import asks_for_probes, jobs_on_disk
 from sweeps.query import ask, connect
 from sweeps.sinks import read_statuses
 from trainables.rows import Status
@@ -24,6 +25,9 @@ class Standing:
         by_status: members by status; those without a final one are running.
         rows: rows of `epochs`, each key once.
         probe_rows: rows of `probes`, each key once.
+        probe_jobs: jobs of the sweep's section `probes`; None where it has none, or before training has ended.
+        probe_jobs_done: those that have been done.
+        probes_asked: whether it has that section.
         steps_done: member-steps trained.
         steps: member-steps of the whole sweep.
         last_row_age: seconds since the last part was written; None before the first.
@@ -35,6 +39,9 @@ class Standing:
     by_status: dict[str, int]
     rows: int
     probe_rows: int
+    probe_jobs: int | None
+    probe_jobs_done: int | None
+    probes_asked: bool
     steps_done: int
     steps: int
     last_row_age: float | None
@@ -42,6 +49,12 @@ class Standing:
 
     @property
     def done(self) -> bool:
+        """True when every member has ended and every probe was measured."""
+        probed = not self.probes_asked or (self.probe_jobs is not None and self.probe_jobs == self.probe_jobs_done)
+        return self.trained and probed
+
+    @property
+    def trained(self) -> bool:
         """True when every member has ended."""
         return Status.RUNNING.value not in self.by_status
 
@@ -53,6 +66,8 @@ class Standing:
             "rows": self.rows,
             "done": self.done,
             "probe_rows": self.probe_rows,
+            "probe_jobs": self.probe_jobs,
+            "probe_jobs_done": self.probe_jobs_done,
             "member_steps_done": self.steps_done,
             "member_steps": self.steps,
             "last_row_age_seconds": self.last_row_age,
@@ -91,12 +106,16 @@ def standing(folder: RunFolder) -> Standing:
     lanes = max(1, min(_lanes(manifest), len(unfinished)))
     # Members' seconds are their shares of their pack's time, so that together they are the time of all packs.
     left = (steps - steps_done) * seconds / steps_done / lanes if steps_done and seconds else None
+    jobs, done = jobs_on_disk(folder) or (None, None)
     return Standing(
         name=str(manifest["sweep"]["name"]),
         members=len(members),
         by_status={status.value: counts[status.value] for status in Status if counts[status.value] > 0},
         rows=rows,
         probe_rows=probe_rows,
+        probe_jobs=jobs,
+        probe_jobs_done=done,
+        probes_asked=asks_for_probes(manifest["sweep"]),
         steps_done=steps_done,
         steps=steps,
         last_row_age=_age(folder),

@@ -9,7 +9,7 @@ from sweeps.axes import arguments
 from sweeps.checks import faults_of
 from sweeps.draft import Draft
 from sweeps.faults import sentences
-from sweeps.schema import AnalysisSpec, Axis, Builder, LogGrid, MeasureSpec, PhaseSpec, Sweep, Train
+from sweeps.schema import AnalysisSpec, Axis, Builder, LogGrid, MeasureSpec, PhaseSpec, ProbesSpec, Sweep, Train
 from sweeps.source import override, preset_names, read_source
 from sweeps.variants import RESOLVED, merged, own_content
 from trainables.spec import SpecError
@@ -80,7 +80,7 @@ def _variants(mapping: Mapping[str, Any], known: Sequence[str]) -> tuple[dict[st
     for name, change in variants.items():
         if not isinstance(change or {}, Mapping):
             continue  # told already
-        if reserved := [key for key in ("variants", "name", "run") if key in (change or {})]:
+        if reserved := [key for key in ("variants", "name", "run", "probes") if key in (change or {})]:
             faults.append(
                 f"variants.{name}: {', '.join(reserved)} belong to the whole sweep, found in a variant; remove"
             )
@@ -90,7 +90,10 @@ def _variants(mapping: Mapping[str, Any], known: Sequence[str]) -> tuple[dict[st
         except SpecError as error:
             faults += [f"variants.{name}: {fault}" for fault in error.faults if fault not in known]
         else:
-            resolved[str(name)] = {RESOLVED: True, **part.model_dump(mode="json", exclude={"variants", "run", "name"})}
+            resolved[str(name)] = {
+                RESOLVED: True,
+                **part.model_dump(mode="json", exclude={"variants", "run", "name", "probes"}),
+            }
     return resolved, faults
 
 
@@ -105,6 +108,7 @@ def _draft(mapping: Mapping[str, Any], *, whole: bool) -> Draft:
         phases=tuple(_part(PhaseSpec, item) for item in phases) if isinstance(phases, list) else (),
         axes={str(k): _part(Axis, item) for k, item in axes.items()} if isinstance(axes, Mapping) else {},
         measure=_part(MeasureSpec, mapping.get("measure")),
+        probes=_part(ProbesSpec, mapping.get("probes")),
         headline={k: v for k, v in answers.items() if isinstance(v, str | int | float)},
         analysis=_part(AnalysisSpec, mapping.get("analysis", {})),
         variants=tuple(map(str, variants)) if isinstance(variants, Mapping) else (),

@@ -56,15 +56,15 @@ def unmarked(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_content(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """What a variant's own sweep file holds of the whole file: everything but what tells variants apart.
+    """What a variant's own sweep file holds of the whole file: everything but what is about all variants together.
 
     Args:
         mapping: the whole file's content.
 
     Returns:
-        The content without variants, and without the choice of one in `headline` and `analysis.control`.
+        The content without variants and probes, and without the choice of one in `headline` and `analysis.control`.
     """
-    base = {key: value for key, value in mapping.items() if key != "variants"}
+    base = {key: value for key, value in mapping.items() if key not in ("variants", "probes")}
     base["headline"] = _without(base.get("headline") or {})
     analysis = base.get("analysis")
     if isinstance(analysis, Mapping) and "control" in analysis:

@@ -292,14 +292,14 @@ def _file(directory: Path, job_id: str) -> Path:
 
 
 def _geometry_spec(section: Mapping[str, Any]) -> GeometrySpec:
-    known = {name: value for name, value in section.items() if value is not None}
+    known = dict(section)
     if "measures" in known:
         known["measures"] = tuple(GeometryMeasure(name) for name in known["measures"])
     return GeometrySpec(**_tuples(known))
 
 
 def _feature_spec(section: Mapping[str, Any]) -> FeatureSpec:
-    known = {name: value for name, value in section.items() if value is not None}
+    known = dict(section)
     if "measures" in known:
         known["measures"] = tuple(FeatureMeasure(name) for name in known["measures"])
     return FeatureSpec(**_tuples(known))

@@ -67,6 +67,10 @@ def _show(sweep: "Sweep", made: "Plan") -> None:
     budget = made.checkpoint_budget_bytes
     limit = "no budget is set" if budget is None else f"of a budget of {size(budget)}"
     table.add_row("weights", f"at most {size(made.kept_weights_bytes)}", f"of them, kept in checkpoints/; {limit}")
+    if made.probed_solutions and sweep.probes:
+        kinds = " and ".join(kind for kind in ("geometry", "features") if getattr(sweep.probes, kind))
+        meaning = f"whose {kinds} are measured after training; their time is not in the one above"
+        table.add_row("probes", f"up to {count(made.probed_solutions)} solutions", meaning)
     if made.equilibrium:
         table.add_row("equilibrium", *_equilibrium(made.equilibrium, made.steps_per_epoch))
     console = Console(highlight=False)

@@ -44,9 +44,13 @@ def _show(found: "Standing", directory: Path) -> None:
     share = found.steps_done / found.steps if found.steps else 1.0
     table.add_row("member-steps", f"{share:.0%}", f"{count(found.steps_done)} of {count(found.steps)}")
     table.add_row("rows", count(found.rows), f"and {count(found.probe_rows)} probe values")
+    if found.probe_jobs is not None:
+        table.add_row("probes", f"{found.probe_jobs_done} of {found.probe_jobs}", "jobs done")
+    elif found.probes_asked:
+        table.add_row("probes", "not begun", "they are measured once training has ended")
     if found.last_row_age is not None:
         table.add_row("last row", f"{duration(found.last_row_age)} ago", "")
-    if not found.done:
+    if not found.trained:
         left = "not known yet" if found.seconds_left is None else f"about {duration(found.seconds_left)}"
         table.add_row("time to go", left, "while it is at work")
     console = Console(highlight=False)

@@ -108,7 +108,7 @@ def test_plan() -> None:
     assert set(numbers) == {
         "members", "segments", "packs", "member_steps", "member_steps_without_sharing", "estimated_seconds",
         "estimated_memory_bytes", "estimated_memory_bytes_per_member", "estimated_disk_bytes", "kept_weights_bytes",
-        "checkpoint_budget_bytes", "equilibrium_steps", "steps_per_epoch",
+        "checkpoint_budget_bytes", "probed_solutions", "equilibrium_steps", "steps_per_epoch",
     }  # fmt: skip
     assert (numbers["members"], numbers["member_steps"]) == (36, 12 * 40_000 + 24 * 20_000)
     shown = call("plan", "band-tick").stdout

@@ -43,6 +43,7 @@ def test_presets(name: str, members: int, steps: int, alone: int) -> None:
         "estimated_disk_bytes": made.estimated_disk_bytes,
         "kept_weights_bytes": made.kept_weights_bytes,
         "checkpoint_budget_bytes": 50 * GB,
+        "probed_solutions": 0,
         "equilibrium_steps": None,  # no weight decay
         "steps_per_epoch": made.steps_per_epoch,
     }

@@ -114,6 +114,8 @@ def test_status_of_a_fresh_folder(folder: RunFolder, small: Plan) -> None:
         "rows": 0,
         "done": False,
         "probe_rows": 0,
+        "probe_jobs": None,
+        "probe_jobs_done": None,
         "member_steps_done": 0,
         "member_steps": small.member_steps,
         "last_row_age_seconds": None,
