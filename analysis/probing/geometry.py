@@ -1,11 +1,7 @@
 """Geometry of kept solutions as rows: each function measures one part for the solutions of one job."""
 
-import math
 from collections.abc import Iterator
 
-import pandas as pd
-
-from analysis.landscape.density import density
 from analysis.landscape.gradients import gradient_statistics
 from analysis.landscape.invariants import edge_ratio, effective_curvature
 from analysis.landscape.lanczos import eigenvalues
@@ -67,11 +63,82 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
     }
     scale = values["weight_norm"]
     if bench.scale_free:
-        effective = {name: effective_curvature(values[name], scale) for name in ("lambda_1", "lambda_min", "trace", "trace_se")}
+        effective = {
+            name: effective_curvature(values[name], scale) for name in ("lambda_1", "lambda_min", "trace", "trace_se")
+        }
         values |= {f"effective_{name}": value for name, value in effective.items()}
     lr, largest = solution.lr, values["lambda_1"]
     if bench.recipe.sphere_radius is not None:
         largest = values.get("effective_lambda_1", largest * bench.recipe.sphere_radius**2)
-    if not bench.recipe.optimizer.adapts:
+    if not bench.recipe.optimizer.adapts:  # Adam's edge is that of its own preconditioned curvature
         values["edge_ratio"] = edge_ratio(lr, largest, momentum=solution.momentum, nesterov=bench.recipe.nesterov)
     return values
+
+
+def gradients(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Norm and noise of the gradient with the statistics of each batch, as in training.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probe `gradient`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, Norms.BATCH) as objective:
+            size = max(1, min(bench.recipe.batch_size, objective.samples // FEWEST_BATCHES))
+            values = gradient_statistics(objective, batch_size=size).as_rows()
+            if not bench.scale_free:
+                values = {key: value for key, value in values.items() if not key.startswith("effective_")}
+            yield from bench.rows(solution, "gradient", values, n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def sharpness(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """SAM and ASAM sharpness and the width of the basin, along random directions and towards the other solutions.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probes `sharpness` and `width`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, _spec(job).norms) as objective:
+            yield from bench.rows(solution, "sharpness", sharpness_of(objective).as_rows(), n=objective.samples)
+            width = random_width(objective).as_rows()
+            yield from bench.rows(solution, "width", width, n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def llc(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """The local learning coefficient.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probe `llc`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, Norms.REESTIMATED) as objective:
+            found = local_learning_coefficient(objective, batch_size=min(64, objective.samples))
+            yield from bench.rows(solution, "llc", found.as_rows(), n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def _spec(job: Job) -> GeometrySpec:
+    assert isinstance(job.spec, GeometrySpec)
+    return job.spec
