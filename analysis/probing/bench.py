@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -169,3 +170,11 @@ class Bench:
             )
             for key, value in values.items()
         ]
+
+    def pair_rows(
+        self, a: Solution, b: Solution, probe: str, values: "dict[str, float]", *, n: int, split: str = "train"
+    ) -> list[ProbeRow]:
+        """Numbers of a pair as rows; arguments as in `rows`."""
+        group, other = f"{a.group}~{b.group}", b.member_id
+        rows = self.rows(a, probe, values, n=n, split=split)
+        return [replace(row, group=group, other_member_id=other) for row in rows]

@@ -10,10 +10,10 @@ from analysis.landscape.objective import Objective
 from analysis.landscape.policy import Norms
 from analysis.landscape.sharpness import sharpness as sharpness_of
 from analysis.landscape.trace import trace
-from analysis.landscape.width import random_width
+from analysis.landscape.width import Direction, random_width, width_towards
 from analysis.probing.bench import Bench
 from analysis.probing.jobs import Job
-from analysis.probing.solutions import Solution
+from analysis.probing.solutions import SOLUTIONS, Solution
 from analysis.probing.spec import GeometrySpec
 from trainables.checkpoint import Checkpoints
 from trainables.rows import ProbeRow
@@ -63,10 +63,8 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
     }
     scale = values["weight_norm"]
     if bench.scale_free:
-        effective = {
-            name: effective_curvature(values[name], scale) for name in ("lambda_1", "lambda_min", "trace", "trace_se")
-        }
-        values |= {f"effective_{name}": value for name, value in effective.items()}
+        raw = {name: values[name] for name in ("lambda_1", "lambda_min", "trace", "trace_se")}
+        values |= {f"effective_{name}": effective_curvature(value, scale) for name, value in raw.items()}
     lr, largest = solution.lr, values["lambda_1"]
     if bench.recipe.sphere_radius is not None:
         largest = values.get("effective_lambda_1", largest * bench.recipe.sphere_radius**2)
@@ -113,10 +111,22 @@ def sharpness(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
     def one(solution: Solution) -> Iterator[ProbeRow]:
         with bench.objective(solution, _spec(job).norms) as objective:
             yield from bench.rows(solution, "sharpness", sharpness_of(objective).as_rows(), n=objective.samples)
-            width = random_width(objective).as_rows()
-            yield from bench.rows(solution, "width", width, n=objective.samples)
+            for direction in Direction:
+                width = random_width(objective, direction=direction).as_rows()
+                yield from bench.rows(solution, "width", width, n=objective.samples)
+            for other in _others(job, solution):
+                towards = width_towards(objective, objective.flat(bench.weights(other))).as_rows()
+                yield from bench.pair_rows(solution, other, "width", towards, n=objective.samples)
 
     yield from bench.each(one)
+
+
+def _others(job: Job, solution: Solution) -> list[Solution]:
+    """The solutions of the same start that a solution is compared with."""
+    start = next(start for start in job.starts if solution in start.solutions)
+    named = start.by_name
+    other = {a if b == solution.name else b for a, b in job.pairs if solution.name in (a, b)}
+    return [named[name] for name in named if name in other and name in SOLUTIONS]
 
 
 def llc(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:

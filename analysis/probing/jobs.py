@@ -229,6 +229,7 @@ def _arm_jobs(arm: Arm, checkpoints: Checkpoints, spec: GeometrySpec | FeatureSp
     key = starts[0].solutions[0].key
     size = sum(tensor.numel() for tensor in checkpoints.weights([key]).values())
     at_once = max(1, _WORK // (size * spec.samples))
+    along = any(group.startswith("step@") for _, group in checkpoints.entries())
     for measure in spec.measures:
         chosen = _plane_starts(starts, arm) if measure is GeometryMeasure.PLANE else starts
         if measure is FeatureMeasure.TIMELINE and not any(
