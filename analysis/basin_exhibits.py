@@ -47,8 +47,8 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     ),
     "width": (
         "Width of the basin",
-        "How far one can go along random directions until the train loss has risen by 0.1 nats: as a relative change of "
-        "every weight, which no rescaling of the network alters, and as a distance over the weights' norm.",
+        "How far one can go along random directions until the train loss has risen by 0.1 nats: as a relative change "
+        "of every weight, which no rescaling of the network alters, and as a distance over the weights' norm.",
         (
             Panel(key="adaptive", label="width, relative change"),
             Panel(key="unit_relative", label="width / weights' norm"),

@@ -232,9 +232,7 @@ def _arm_jobs(arm: Arm, checkpoints: Checkpoints, spec: GeometrySpec | FeatureSp
     along = any(group.startswith("step@") for _, group in checkpoints.entries())
     for measure in spec.measures:
         chosen = _plane_starts(starts, arm) if measure is GeometryMeasure.PLANE else starts
-        if measure is FeatureMeasure.TIMELINE and not any(
-            group.startswith("step@") for _, group in checkpoints.entries()
-        ):
+        if measure is FeatureMeasure.TIMELINE and not along:
             continue
         every = pairs_of(arm)
         groups = [(pair,) for pair in every] if measure is GeometryMeasure.BARRIER else [every]
