@@ -96,7 +96,7 @@ def activations(
     *,
     maps: Maps = Maps.MEAN,
     samples: int | None = None,
-    batch_size: int = 500,
+    batch_size: int = 250,
 ) -> dict[str, Tensor]:
     """The outputs of a network's layers.
 
@@ -133,7 +133,7 @@ def record(
     *,
     maps: Maps = Maps.MEAN,
     samples: int | None = None,
-    batch_size: int = 500,
+    batch_size: int = 250,
 ) -> Recording:
     """As `activations`, with the shares of zeros, the network's output and the weight of its last linear layer."""
     if not len(x) or (samples is not None and samples < 1):
@@ -264,6 +264,8 @@ def _without_double(found: dict[str, Layer], head: nn.Linear | None) -> dict[str
     """The input of the last linear layer is often the output of the last activation function: listed once."""
     last = found.get(PENULTIMATE)
     others = [name for name in found if name != PENULTIMATE]
-    if last is not None and others and torch.equal(found[others[-1]].units, last.units):
-        return {name: layer for name, layer in found.items() if name != others[-1]}
-    return found
+    if last is None or not others:
+        return found
+    other = found[others[-1]]
+    same = torch.equal(other.units, last.units) and torch.equal(other.zeros, last.zeros)
+    return {name: layer for name, layer in found.items() if name != others[-1]} if same else found

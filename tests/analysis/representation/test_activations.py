@@ -9,6 +9,7 @@ from torch import nn
 
 from analysis.representation.activations import SMALL, Maps, activations, layer_of, record
 from trainables.models.convnet import convnet_si
+from trainables.models.layers import GlobalAveragePool
 from trainables.models.mlp import mlp, mlp_si
 from trainables.models.vit import vit_small
 from trainables.spec import SpecError
@@ -95,6 +96,8 @@ def test_images_are_averaged_over_places_or_flattened():
     torch.testing.assert_close(mean["relu1"], first.mean((2, 3)))
     torch.testing.assert_close(flat["relu1"], first.flatten(1))
     assert mean["penultimate"].shape == (9, 16)
+    pooled = nn.Sequential(module.conv1, nn.ReLU(), GlobalAveragePool(), nn.Linear(2, 3))
+    assert list(activations(pooled, x)) == ["1", "penultimate"]  # equal on average, not in their zeros
     with pytest.raises(SpecError, match="at most 16384 units, found 20000"):
         activations(nn.Sequential(nn.Linear(2, 20000), nn.ReLU()), torch.zeros(1, 2))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.representation.activations import layer_of
@@ -31,6 +31,7 @@ def test_a_silent_layer_has_no_unevenness():
     assert np.isnan([found.gini.value, found.hoyer.value]).all()
 
 
+@settings(max_examples=25)
 @given(st.floats(1e-4, 1e4), st.integers(0, 100))
 def test_scale_does_not_matter(scale, seed):
     units = torch.randn(20, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).relu()
