@@ -1,155 +1,300 @@
-"""Angles and barriers: zero to itself, known on a quadratic, measured from real checkpoints."""
+"""Angles and barriers of a study: which solutions are compared, rows and columns, weights that cannot be used."""
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.optim.swa_utils import update_bn
 
-from analysis.geometry import _affordable, barrier, measure, pairs_of, solutions_of
-from trainables.spec import SpecError
+from analysis.arms import arms_of
+from analysis.geometry import _affordable, geometry, measure
+from analysis.landscape.line import lines
+from analysis.landscape.points import PathNorms
+from analysis.pair_rows import pair_rows
+from analysis.pairs import all_solutions, pair_table, pairs_of, solutions_of
+from trainables.build import build_task
+from trainables.checkpoint import Checkpoints, save_checkpoint
+from trainables.evaluate import Evaluator
+from trainables.spec import Recipe, SpecError
 
-
-@dataclass
-class Result:
-    loss: torch.Tensor
-    error: torch.Tensor
-    n: int = 1
-
-
-@dataclass
-class Wells:
-    """Loss of a double well along the first coordinate, (x^2 - 1)^2; error its square root, capped at 1."""
-
-    scale_invariant: tuple[str, ...] = ()
-    trained: tuple[str, ...] = ("w",)
-    reestimated: int = 0
-
-    def __call__(self, weights, data_seeds, split):
-        loss = (weights["w"][:, 0] ** 2 - 1) ** 2
-        return Result(loss if split == "train" else 2 * loss, loss.sqrt().clamp(max=1))
-
-    def reestimate_norms(self, weights, data_seeds):
-        self.reestimated += len(data_seeds)
+TASK_ARGS = {"features": 4, "train_size": 64, "test_size": 100, "probe_size": 10}
+MODEL_ARGS = {"width": 8, "depth": 2, "head_norm": 10.0, "norm_eps": 1e-7}
+RECIPE = Recipe(task="tick_features", task_args=TASK_ARGS, model="mlp_si", model_args=MODEL_ARGS, batch_size=16)
 
 
-@dataclass
-class Kept:
-    held: dict
-
-    def weights(self, keys):
-        return {"w": torch.stack([self.held[key] for key in keys]), "count": torch.zeros(len(keys), dtype=torch.long)}
-
-
-def _pair(a, b):
-    row = {"key_0": "a", "group_0": "end", "key_1": "b", "group_1": "end", "data_seed": 0, "pair": "low-high"}
-    held = {("a", "end"): torch.tensor(a), ("b", "end"): torch.tensor(b)}
-    return Kept(held), pd.DataFrame([row])
+def _solutions(number, recipe=RECIPE):
+    """Unrelated solutions of one pre-training, which share its head."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        task = build_task(recipe, 3)
+        modules = [task.model() for _ in range(number)]
+    states = [dict(module.state_dict()) for module in modules]
+    frozen = [name for name, p in modules[0].named_parameters() if not p.requires_grad]
+    return [state | {name: states[0][name] for name in frozen} for state in states]
 
 
-def test_barrier_to_itself_is_zero_and_never_negative():
-    kept, table = _pair([1.0, 0.5], [1.0, 0.5])
-    found = measure(Wells(), kept, table, None).iloc[0]
-    assert found[["angle", "train_loss", "train_error", "test_loss", "test_error"]].abs().max() < 1e-6
-    assert barrier(np.array([[1.0], [0.2], [1.0]]), np.linspace(0, 1, 3)) == [0.0]
+def _keep(folder, name, states, entries, recipe=RECIPE):
+    weights = {key: torch.stack([state[key] for state in states]) for key in states[0]}
+    steps, seeds = [7] * len(entries), [(0, 3)] * len(entries)
+    save_checkpoint(folder / name, weights, entries, steps=steps, recipe=recipe, seeds=seeds, executor="loop")
 
 
-def test_barrier_of_a_double_well_is_its_ridge():
-    kept, table = _pair([-1.0, 0.0], [1.0, 0.0])
-    found = measure(Wells(), kept, table, None).iloc[0]
-    assert found["train_loss"] == pytest.approx(1.0)
-    assert found["test_loss"] == pytest.approx(2.0)
-    assert found["train_error"] == pytest.approx(1.0)
-    assert found["angle"] == pytest.approx(np.pi)
+def _arm(*more_seeds, averages=()):
+    """One learning rate, a pre-trained member and two fine-tuned ones for each seed."""
+    rows = []
+    for seed in (0, *more_seeds):
+        member = "m" if seed == 0 else f"m{seed}"
+        common = {"data_seed": 3, "seed": seed, "pretrain_lr": 1e-3, "pretrain_steps": 1, "status": "completed"}
+        rows += [
+            common | {"member_id": member, "lr": 1e-3, "finetune_lr": None, "steps": 1},
+            common | {"member_id": f"{member}-low", "lr": 1e-4, "finetune_lr": 1e-4, "steps": 2},
+            common | {"member_id": f"{member}-high", "lr": 1e-2, "finetune_lr": 1e-2, "steps": 2},
+        ]
+    members = pd.DataFrame(rows).astype({"finetune_lr": float})
+    (arm,) = arms_of(members, ["pretrain_lr", "finetune_lr"], ["pretrain", "finetune"], list(averages))
+    return arm
 
 
-def test_a_convex_valley_has_no_barrier_and_unequal_ends_count_from_the_chord():
-    alphas = np.linspace(0, 1, 11)
-    bowl = ((alphas - 0.3) ** 2)[:, None]
-    bump = (alphas + 0.4 * np.sin(np.pi * alphas))[:, None]
-    np.testing.assert_allclose(barrier(np.hstack([bowl, bump]), alphas), [0.0, 0.4])
-
-
-def test_small_angles_keep_their_digits():
-    kept, table = _pair([1.0, 0.0], [1.0, 1e-4])
-    assert measure(Wells(), kept, table, None).iloc[0]["angle"] == pytest.approx(1e-4, rel=1e-6)
-
-
-def test_mixtures_are_put_back_on_the_sphere():
-    seen = []
-
-    class Sphere(Wells):
-        def __call__(self, weights, data_seeds, split):
-            seen.append(weights["w"].norm(dim=1))
-            return super().__call__(weights, data_seeds, split)
-
-    kept, table = _pair([2.0, 0.0], [0.0, 2.0])
-    measure(Sphere(scale_invariant=("w",)), kept, table, 2.0)
-    torch.testing.assert_close(torch.cat(seen), torch.full((22,), 2.0))
+# Which are compared
 
 
 def test_which_solutions_are_compared():
-    from types import SimpleNamespace
-
     def arm(*names):
         return SimpleNamespace(qualities=names)
 
-    assert pairs_of(arm("final", "finetune@1e-4", "finetune@2e-3", "swa@5", "swa@20")) == [
-        "low-high",
-        "low-swa",
-        "high-swa",
-    ]
+    full = arm("final", "finetune@1e-4", "finetune@2e-3", "swa@5", "swa@20")
+    assert pairs_of(full) == ["low-high", "low-swa", "high-swa"]
     assert solutions_of(arm("final", "finetune@1e-4", "swa@20"))["swa"] == ("final", "swa@20")
     assert pairs_of(arm("final", "swa@20")) == ["end-swa"]
     assert pairs_of(arm("final")) == []
+    assert all_solutions(full) == {
+        "low": ("finetune@1e-4", "end"),
+        "high": ("finetune@2e-3", "end"),
+        "swa": ("final", "swa@20"),
+        "swa@5": ("final", "swa@5"),
+        "final": ("final", "end"),
+    }
+    assert list(all_solutions(arm("final"))) == ["final"]
+
+
+def test_every_window_is_compared_with_low_and_high_but_not_with_another_window():
+    arm = _arm(averages=("swa@2", "swa@5"))
+    kept = {("m-low", "end"), ("m-high", "end"), ("m", "swa@2"), ("m", "swa@5"), ("m", "end")}
+    table = pair_table(arm, kept, all_solutions(arm))
+    assert set(table["pair"]) == {
+        *("low-high", "low-swa", "high-swa", "low-swa@2", "high-swa@2"),
+        *("low-final", "high-final", "swa-final", "swa@2-final"),
+    }
+    row = table.set_index("pair").loc["high-swa@2"]
+    assert row[["member_id", "group", "other_member_id", "other_group"]].tolist() == ["m-high", "end", "m", "swa@2"]
+    assert row[["pretrain_id", "lr", "data_seed", "seed", "unit", "place"]].tolist() == ["m", 1e-3, 3, 0, 0, 0]
+    fewer = pair_table(arm, kept - {("m-high", "end"), ("m", "swa@5")}, all_solutions(arm))
+    assert set(fewer["pair"]) == {"low-swa@2", "low-final", "swa@2-final"}
+    assert pair_table(arm, set(), all_solutions(arm)).empty
+
+
+# Measured from checkpoints
 
 
 def test_real_checkpoints_against_a_plain_loop(tmp_path):
-    from torch import nn
-
-    from analysis.arms import arms_of
-    from analysis.geometry import geometry
-    from trainables.build import build_task
-    from trainables.checkpoint import Checkpoints, save_checkpoint
-    from trainables.spec import Recipe
-
-    task_args = {"features": 4, "train_size": 64, "test_size": 100, "probe_size": 10}
-    model_args = {"width": 8, "depth": 2, "head_norm": 10.0, "norm_eps": 1e-7}
-    recipe = Recipe(task="tick_features", task_args=task_args, model="mlp_si", model_args=model_args, batch_size=16)
-    task = build_task(recipe, 3)
-    torch.manual_seed(0)
-    low, high = task.model().state_dict(), task.model().state_dict()
-    frozen = [name for name, p in task.model().named_parameters() if not p.requires_grad]
-    high |= {name: low[name] for name in frozen}  # both come from one pre-training and share its head
-    stacked = {name: torch.stack([low[name], high[name]]) for name in low}
-    entries = [("m-low", "end"), ("m-high", "end")]
-    steps, seeds = [2, 2], [(0, 3), (0, 3)]
-    save_checkpoint(tmp_path / "x", stacked, entries, steps=steps, recipe=recipe, seeds=seeds, executor="loop")
-    common = {"data_seed": 3, "seed": 0, "pretrain_lr": 1e-3, "pretrain_steps": 1, "status": "completed"}
-    members = pd.DataFrame(
-        [
-            common | {"member_id": "m", "lr": 1e-3, "finetune_lr": None, "steps": 1},
-            common | {"member_id": "m-low", "lr": 1e-4, "finetune_lr": 1e-4, "steps": 2},
-            common | {"member_id": "m-high", "lr": 1e-2, "finetune_lr": 1e-2, "steps": 2},
-        ]
-    ).astype({"finetune_lr": float})
-    (arm,) = arms_of(members, ["pretrain_lr", "finetune_lr"], ["pretrain", "finetune"], [])
-    found = geometry(arm, Checkpoints(tmp_path)).iloc[0]
-
-    errors, losses = [], []
-    for alpha in np.linspace(0, 1, 11):
+    low, high = _solutions(2)
+    _keep(tmp_path, "x", [low, high], [("m-low", "end"), ("m-high", "end")])
+    found = geometry(_arm(), Checkpoints(tmp_path)).iloc[0]
+    assert found[["member_id", "lr", "data_seed", "seed", "unit", "place", "pair"]].tolist() == [
+        *("m", 1e-3, 3, 0, 0, 0, "low-high"),
+    ]
+    task, fine = build_task(RECIPE, 3), np.linspace(0, 1, 20 * 8 + 1)  # the finest points that refinement can reach
+    curves = {"train_error": [], "train_loss": [], "test_error": [], "test_loss": []}
+    for alpha in fine:
         module = task.model()
         module.load_state_dict({name: (1 - alpha) * low[name] + alpha * high[name] for name in low})
-        logits = module(task.train.x.float()).flatten()
-        errors.append(((logits > 0).float() != task.train.y.flatten()).float().mean().item())
-        losses.append(nn.functional.binary_cross_entropy_with_logits(logits, task.train.y.float().flatten()).item())
-    line = np.linspace(0, 1, 11)
-    for curve, name in ((errors, "train_error"), (losses, "train_loss")):
-        oracle = max(0.0, float((np.array(curve) - (1 - line) * curve[0] - line * curve[-1]).max()))
-        assert found[name] == pytest.approx(oracle, abs=1e-5)
-    assert max(losses) > losses[0]  # there is something to see
+        for split in ("train", "test"):
+            data = getattr(task, split)
+            logits, y = module(data.x.float()).flatten(), data.y.flatten().float()
+            curves[f"{split}_error"].append(((logits > 0).float() != y).float().mean().item())
+            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, y)
+            curves[f"{split}_loss"].append(loss.item())
+    for name, curve in curves.items():
+        above = np.array(curve) - (1 - fine) * curve[0] - fine * curve[-1]
+        coarse = above[::8].max()
+        assert coarse - 1e-6 <= found[name] <= above.max() + 1e-6
+        assert found[f"{name}_at"] == pytest.approx(fine[np.abs(above - found[name]).argmin()], abs=0.1)
+        assert found[f"{name}_mean"] >= max(curve[::8]) - (curve[0] + curve[-1]) / 2 - 1e-6
+        assert found[f"{name}_worse"] <= found[name] + 1e-9
+        assert 0 < found[f"{name}_se"] < 0.5
+        if name.endswith("loss"):
+            assert found[name] == pytest.approx(above.max(), abs=2e-4)  # smooth: the refined maximum is the maximum
+            assert found[name] > coarse
     assert 1.3 < found["angle"] < 1.8  # unrelated weights
+
+
+def test_rows_hold_what_the_table_holds(tmp_path):
+    states = _solutions(3)
+    _keep(tmp_path, "x", states, [("m-low", "end"), ("m-high", "end"), ("m", "swa@5")])
+    arm, checkpoints = _arm(averages=("swa@5",)), Checkpoints(tmp_path)
+    evaluator = Evaluator(RECIPE, [3])
+    table = pair_table(arm, checkpoints.entries(), all_solutions(arm))
+    columns, faults = measure(evaluator, checkpoints, table, None)
+    rows = pair_rows(evaluator, checkpoints, table, radius=None, attempt=2)
+    assert not faults
+    assert len({(r.member_id, r.other_member_id, r.group, r.probe, r.split, r.key) for r in rows}) == len(rows)
+    assert {(row.attempt, row.step) for row in rows} == {(2, 7)}
+    values = {(row.member_id, row.other_member_id, row.split, row.key): row.value for row in rows}
+    for _, row in columns.iterrows():
+        key = row["member_id"], row["other_member_id"]
+        assert values[*key, "weights", "scale_invariant"] == row["angle"]
+        for split, kind in (("train", "error"), ("train", "loss"), ("test", "error"), ("test", "loss")):
+            name = f"{split}_{kind}"
+            for said, column in (("chord", name), ("chord_se", f"{name}_se"), ("mean", f"{name}_mean")):
+                assert values[*key, split, f"{kind}_{said}"] == row[column]
+            assert values[*key, split, f"{kind}_at"] == row[f"{name}_at"]
+    own = evaluator({name: t[None] for name, t in states[2].items()}, [3], "test")
+    assert values["m-high", "m", "test", "error_second"] == pytest.approx(float(own.error))
+    assert values["m-low", "m", "test", "loss_second"] == pytest.approx(float(own.loss))
+    assert {row.group for row in rows} == {"end~end", "end~swa@5"}
+    assert {(r.split, r.n) for r in rows} == {("train", 64), ("test", 100), ("weights", 2 * 64)}
+
+
+def test_chunks_change_nothing(tmp_path, monkeypatch):
+    states = _solutions(9)
+    entries = [
+        (f"m{seed or ''}{which}", group)
+        for seed in range(3)
+        for which, group in (("-low", "end"), ("-high", "end"), ("", "swa@5"))
+    ]
+    _keep(tmp_path, "x", states, entries)
+    arm, checkpoints, evaluator = _arm(1, 2, averages=("swa@5",)), Checkpoints(tmp_path), Evaluator(RECIPE, [3])
+    table = pair_table(arm, checkpoints.entries(), all_solutions(arm))
+    assert len(table) == 9
+    whole, _ = measure(evaluator, checkpoints, table, 1.0, points=4, rounds=1)
+    monkeypatch.setattr("analysis.pair_rows._JUDGED", 1)
+    monkeypatch.setattr("analysis.landscape.line.ELEMENTS", 3 * 200)
+    parts, _ = measure(evaluator, checkpoints, table, 1.0, points=4, rounds=1)
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-6)
+
+
+def test_batch_norms_of_checkpoints_by_policy(tmp_path):
+    """A perceptron with batch norms in batched form, against its own module."""
+    task_args = {"train_size": 60, "test_size": 50, "label_noise": 0.0}
+    args = {"width": 8, "depth": 1, "norm_eps": 1e-5}
+    recipe = Recipe(task="digits", task_args=task_args, model="mlp_norm", model_args=args, batch_size=20)
+    states = _solutions(2, recipe)
+    evaluator, task = Evaluator(recipe, [3]), build_task(recipe, 3)
+    solutions = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    found = {
+        norms: lines(evaluator, solutions, [(0, 1)], data_seeds=[3, 3], grid=3, rounds=0, norms=norms)[0]
+        for norms in PathNorms
+    }
+    module = task.model()
+    module.load_state_dict({name: (states[0][name] + states[1][name]) / 2 for name in states[0]})
+    x, y = task.inputs(task.train.x, torch.float32), task.train.y
+
+    def losses(*parts):
+        return torch.cat([task.loss(module(x[part]), y[part]) for part in parts]).detach()
+
+    module.eval()
+    np.testing.assert_allclose(found["mixed"].losses["train"][1], losses(slice(None)), rtol=1e-4, atol=1e-5)
+    module.train()
+    own = losses(slice(0, 20), slice(20, 40), slice(40, 60))
+    np.testing.assert_allclose(found["train_batch"].losses["train"][1], own, rtol=1e-4, atol=1e-5)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            layer.momentum = None
+    update_bn([x], module)
+    module.eval()
+    np.testing.assert_allclose(found["reestimated"].losses["train"][1], losses(slice(None)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(found["train_batch"].losses["test"], found["reestimated"].losses["test"])
+
+
+# What cannot be used
+
+
+def _faulty(tmp_path, spoil):
+    """Two seeds; something is wrong with one solution of the second."""
+    states = _solutions(4)
+    _keep(tmp_path, "a", states[:2], [("m-low", "end"), ("m-high", "end")])
+    spoil(tmp_path, states[2:])
+    checkpoints, arm = Checkpoints(tmp_path), _arm(1)
+    table = pair_table(arm, checkpoints.entries(), all_solutions(arm))
+    assert len(table) == 2
+    rows = pair_rows(Evaluator(RECIPE, [3]), checkpoints, table, radius=None, points=3, rounds=0)
+    faults = [row for row in rows if row.probe == "fault"]
+    assert {row.member_id for row in rows if row.probe == "barrier"} == {"m-low"}  # the rest goes on
+    assert len(geometry(arm, checkpoints)) == 1
+    (fault,) = faults
+    assert (fault.value, fault.n, fault.group) == (None, 0, "end")
+    return fault
+
+
+OTHERS = [("m1-low", "end"), ("m1-high", "end")]
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    def spoil(folder, states):
+        broken = {name: torch.full_like(tensor, float("nan")) for name, tensor in states[1].items()}
+        _keep(folder, "b", [states[0], broken], OTHERS)
+
+    fault = _faulty(tmp_path, spoil)
+    assert (fault.member_id, fault.step) == ("m1-high", 7)
+    assert fault.key == "weights 'end' of member m1-high are not finite; they were left out"
+
+
+def test_weights_of_another_shape(tmp_path):
+    other = Recipe(
+        task="tick_features", task_args=TASK_ARGS, model="mlp_si", model_args=MODEL_ARGS | {"width": 6}, batch_size=16
+    )
+
+    def spoil(folder, states):
+        _keep(folder, "b", states[:1], OTHERS[:1])
+        _keep(folder, "0", _solutions(1, other), OTHERS[1:], other)
+
+    fault = _faulty(tmp_path, spoil)
+    assert fault.member_id == "m1-high"
+    assert "come from another architecture: one holds '0.weight' as (6, 8) instead of (8, 8)" in fault.key
+
+
+def test_weights_of_another_recipe_in_the_same_shape(tmp_path):
+    other = Recipe(
+        task="tick_features",
+        task_args=TASK_ARGS,
+        model="mlp_si",
+        model_args=MODEL_ARGS | {"head_norm": 1.0},
+        batch_size=16,
+    )
+
+    def spoil(folder, states):
+        _keep(folder, "b", states[:1], OTHERS[:1])
+        _keep(folder, "c", states[1:], OTHERS[1:], other)
+
+    assert "were trained by another recipe than 'end' of member m1-low" in _faulty(tmp_path, spoil).key
+
+
+def test_weights_whose_file_is_broken(tmp_path):
+    def spoil(folder, states):
+        _keep(folder, "b", states[:1], OTHERS[:1])
+        _keep(folder, "c", states[1:], OTHERS[1:])
+        (folder / "c.safetensors").write_bytes(b"nothing")
+
+    assert "'end' of member m1-high cannot be read" in _faulty(tmp_path, spoil).key
+
+
+def test_weights_that_a_table_asks_for_but_were_not_kept(tmp_path):
+    low, high = _solutions(2)
+    _keep(tmp_path, "x", [low, high], [("m-low", "end"), ("m-high", "end")])
+    row = {"member_id": "m-low", "group": "end", "other_member_id": "m", "other_group": "swa@5", "data_seed": 3}
+    rows = pair_rows(Evaluator(RECIPE, [3]), Checkpoints(tmp_path), pd.DataFrame([row]), radius=None)
+    assert [(row.probe, row.member_id, row.group, row.step) for row in rows] == [("fault", "m", "swa@5", 0)]
+    assert rows[0].key == "no weights 'swa@5' of member m; kept of it: nothing"
+
+
+def test_a_study_none_of_whose_solutions_can_be_used_says_why(tmp_path):
+    states = [{name: tensor * float("nan") for name, tensor in state.items()} for state in _solutions(2)]
+    _keep(tmp_path, "x", states, [("m-low", "end"), ("m-high", "end")])
+    with pytest.raises(SpecError, match="'end' of member m-low are not finite"):
+        geometry(_arm(), Checkpoints(tmp_path), seconds=60)
+    assert geometry(_arm(), Checkpoints(tmp_path / "empty")) is None
 
 
 def test_where_time_is_short_fewer_seeds_then_one_pair_then_nothing_is_measured():
