@@ -84,7 +84,7 @@ def test_weights_that_are_not_finite_are_said_to_be_so_and_disturb_nobody() -> N
     generator = torch.Generator().manual_seed(3)
     with torch.random.fork_rng(devices=[]):
         state = build_task(TICK, 0).model().state_dict()
-    weights = {name: t + 0.1 * torch.randn(3, *t.shape, generator=generator) for name, t in state.items()}
+    weights = {name: t.double() + 0.1 * torch.randn(3, *t.shape, generator=generator) for name, t in state.items()}
     name = next(iter(weights))
     broken = {**weights, name: weights[name].clone()}
     broken[name][1].view(-1)[0] = torch.nan
