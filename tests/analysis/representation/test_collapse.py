@@ -84,7 +84,7 @@ def test_one_logit_is_two_with_opposite_weights():
     assert _collapse(h, labels, -right_way).nc3.value == pytest.approx(4)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 500), st.floats(0.01, 100))
 def test_a_common_rotation_shift_and_scales_do_not_matter(seed, scale):
     h, labels, weight, predictions = _random(seed)
