@@ -117,7 +117,8 @@ def test_rows_and_faults():
         ((h, labels, weight[:3]), "each of 3 classes, found \\[30, 50, 20, 41\\]"),
         ((h, labels, weight[:, :5]), "\\(4, 5\\), \\(141, 7\\)"),
         ((np.ones_like(h), labels, weight), "class means that differ"),
-        ((h * np.nan, labels, weight), "finite"),
+        ((h * np.nan, labels, weight), "activations must be finite"),
+        ((h, labels, weight * np.inf), "finite weights"),
     ]
     for case, words in cases:
         with pytest.raises(SpecError, match=words):

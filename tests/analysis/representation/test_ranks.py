@@ -102,3 +102,5 @@ def test_rows_and_faults():
         ranks(torch.full((50, 3), 0.1))
     with pytest.raises(SpecError, match="at least 3 samples, found 2"):
         ranks(torch.eye(2))
+    with pytest.raises(SpecError, match="must be finite"):
+        ranks(torch.full((5, 2), torch.inf))

@@ -102,6 +102,7 @@ def test_faults():
         (x, x[:9], "found 10 and 9"),
         (x[:4], x[:4], "at least 5"),
         (x, np.full((10, 2), 0.1), "noise or a constant"),
+        (x, x * np.nan, "must be finite"),
     ]:
         with pytest.raises(SpecError, match=words):
             _cka(a, b)
