@@ -34,7 +34,7 @@ def test_best_possible_accuracy_of_two_gaussians_is_reached_and_chance_without_t
 def test_scales_and_dead_units_do_not_matter():
     labels, control = _labels(300, 3), _labels(300, 3, seed=5)
     x = _around(labels, 4, 3.0)
-    scaled = torch.cat([x * torch.tensor([1e-3, 1.0, 1e4, 7.0]) + 9.0, torch.zeros(300, 2)], dim=1)
+    scaled = torch.cat([x * torch.tensor([1e-3, 1.0, 1e4, 7.0]) + 9.0, torch.full((300, 2), 0.1)], dim=1)
     assert linear_probe(scaled, labels, control).accuracy == linear_probe(x, labels, control).accuracy
 
 
@@ -105,3 +105,5 @@ def test_rows_and_faults():
         linear_probe(torch.zeros(19, 2), labels[:19], labels[:19])
     with pytest.raises(SpecError, match="two classes or more, found one"):
         linear_probe(torch.zeros(100, 2), torch.zeros(100), labels)
+    with pytest.raises(SpecError, match="must be finite"):
+        linear_probe(torch.full((100, 2), torch.nan), labels, labels)
