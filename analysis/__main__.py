@@ -43,9 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured.add_argument("--measures", metavar="A,B", help="parts to measure (default: those of the sweep's probes)")
     options = parser.parse_args(arguments)
     try:
-        wanted = {
-            name: value for name in ("seeds", "samples", "measures") if (value := getattr(options, name)) is not None
-        }
+        given = {name: getattr(options, name) for name in ("seeds", "samples", "measures")}
+        wanted = {name: value for name, value in given.items() if value is not None}
         text = _run(options.name, options.directory, wanted, as_json=options.json)
         _deliver(text, options.out)
     except SpecError as error:

@@ -47,9 +47,12 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     ),
     "width": (
         "Width of the basin",
-        "How far one can go along random directions until the train loss has risen by the stated amount, in units of "
-        "the weights' norm.",
-        (Panel(key="random", label="width, random directions"),),
+        "How far one can go along random directions until the train loss has risen by 0.1 nats: as a relative change "
+        "of every weight, which no rescaling of the network alters, and as a distance over the weights' norm.",
+        (
+            Panel(key="adaptive", label="width, relative change"),
+            Panel(key="unit_relative", label="width / weights' norm"),
+        ),
     ),
     "llc": (
         "Local learning coefficient",

@@ -2,15 +2,11 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-import pandas as pd
-
 from analysis.basin import Basin
 from analysis.basin_exhibits import basin_exhibits
 from analysis.captions import exhibit_name, interval_words, seeds_words
 from analysis.exhibit import Exhibit
-from analysis.features import LOCKED
-from analysis.figures.feature_use import draw_feature_use, feature_use_table
+from analysis.feature_exhibits import feature_exhibits
 from analysis.figures.final_quality import draw_final_quality, final_quality_table, seeds_table
 from analysis.figures.gains import draw_gains, gains_table
 from analysis.figures.learning_curves import draw_learning_curves, learning_curves_table
@@ -38,9 +34,7 @@ def exhibits(found: Findings, basin: Basin) -> Iterator[Exhibit]:
         if exhibit is not None:
             yield exhibit
     yield from basin_exhibits(found, basin)
-    features = _features(found)
-    if features is not None:
-        yield features
+    yield from feature_exhibits(found)
 
 
 def _final_quality(found: Findings) -> Exhibit | None:
@@ -50,8 +44,8 @@ def _final_quality(found: Findings) -> Exhibit | None:
     return Exhibit(
         name=exhibit_name(found, "final-quality"),
         title="Final quality by initial learning rate",
-        caption=f"Mean test accuracy over {seeds_words(found)} with {interval_words(found)} (Student). Grey points: the "
-        f"seeds of the metric ({quality_words(found.metric)}). Bar on the axis: the band, within "
+        caption=f"Mean test accuracy over {seeds_words(found)} with {interval_words(found)} (Student). Grey points: "
+        f"the seeds of the metric ({quality_words(found.metric)}). Bar on the axis: the band, within "
         f"{margin_words(found.study.settings.margin)} of the best mean, its edges read off between grid points. "
         "Hatched: the thresholds' intervals. Accuracies more than 30 points below the best are cut off.",
         drawing=render(draw_final_quality(table, seeds_table(found), marks_of(found), found.metric)),
@@ -82,25 +76,9 @@ def _gain(found: Findings) -> Exhibit | None:
         title="Gain over regime 1",
         caption="Best learning rate outside regime 1 minus the best solution of regime 1, by way to finish (* the "
         f"metric); {seeds_words(found)}, {interval_words(found)}. Each seed's gain is measured at the choices that the "
-        "other seeds make, so picking the winner does not inflate it. Cross: what choosing and measuring on the same seeds "
-        "would have claimed.",
+        "other seeds make, so picking the winner does not inflate it. Cross: what choosing and measuring on the same "
+        "seeds would have claimed.",
         drawing=render(draw_gains(table, found.metric)),
-        table=table,
-    )
-
-
-def _features(found: Findings) -> Exhibit | None:
-    if not found.feature_rows:
-        return None
-    table = feature_use_table(found)
-    return Exhibit(
-        name=exhibit_name(found, "features"),
-        title="Features in use",
-        caption=f"Solutions {quality_words(found.feature_quality)}. Top: accuracy on sets in which one feature alone "
-        f"is informative, sorted within each network. Middle: share of networks whose best feature exceeds "
-        f"{100 * LOCKED:g} %, with Wilson's interval. Bottom: test accuracy of the two groups with "
-        f"{interval_words(found)}; a mean over both describes neither.",
-        drawing=render(draw_feature_use(table, _locked_points(found), marks_of(found))),
         table=table,
     )
 
@@ -116,14 +94,3 @@ def _learning_curves(found: Findings) -> Exhibit | None:
         drawing=render(draw_learning_curves(table, found.study.settings.converged_loss)),
         table=table,
     )
-
-
-def _locked_points(found: Findings) -> pd.DataFrame:
-    """One row per solution whose features were measured."""
-    if found.features is None:
-        return pd.DataFrame(columns=["lr", "error", "locked"])
-    q = found.qualities.index(found.feature_quality)
-    best, error = found.features.best[..., q], found.qualities.error[..., q]
-    lrs = np.broadcast_to(found.arm.lrs, best.shape)
-    known = np.isfinite(best) & np.isfinite(error)
-    return pd.DataFrame({"lr": lrs[known], "error": error[known], "locked": best[known] > LOCKED})

@@ -12,6 +12,7 @@ from analysis.arms import lr_text
 from analysis.band_report import analyse, fault_words
 from analysis.basin import basin_of
 from analysis.decay.report import decay_content
+from analysis.figures.band_use import band_use_table
 from analysis.figures.basin_geometry import basin_geometry_table
 from analysis.figures.feature_use import feature_use_table
 from analysis.figures.final_quality import final_quality_table
@@ -21,6 +22,7 @@ from analysis.findings import Findings
 from analysis.invariance.answer import invariance_answer
 from analysis.invariance.find import find_invariance
 from analysis.invariance.words import network_sentence
+from analysis.probing.frames import fault_frame, pair_frame, solution_frame
 from analysis.report import write_report
 from analysis.study import Study, load_study
 from analysis.words import border_words, sentence, threshold_words
@@ -84,18 +86,51 @@ def _decay(directory: Path) -> Printed:
 
 def _features(directory: Path) -> Printed:
     study, findings, _ = _answered(directory)
-    if not any(found.feature_rows for found in findings):
-        raise SpecError(["features needs the probe 'feature_accuracy'; the study did not measure it (measure.probes)"])
+    confidence = study.settings.confidence
 
     def one(found: Findings) -> Printed:
-        table = feature_use_table(found)
-        shown = table[["lr", "n", "locked", "accuracy_locked", "accuracy_free", "share", "n_eff", "gini", "hoyer"]]
-        return f"solutions: {found.feature_quality}\n{_text(shown)}", {
-            "quality": found.feature_quality,
-            "table": _records(table),
-        }
+        words, data = list[str](), dict[str, Any](quality=found.feature_quality)
+        if found.feature_rows:
+            table = feature_use_table(found)
+            shown = table[[name for name in _FEATURE_COLUMNS if name in table]]
+            words.append(f"solutions: {found.feature_quality}\n{_text(shown)}")
+            data["table"] = _records(table)
+        bands = band_use_table(study, found.arm, found.feature_quality, confidence)
+        if not bands.empty:
+            wide = bands.pivot_table(index=["variant", "lr"], columns="band", values="accuracy", observed=True)
+            words.append(f"accuracy on Fourier bands\n{_text(wide.reset_index().rename_axis(columns=None))}")
+            data["bands"] = _records(bands)
+        for probe in ("representation", "linear_probe", "collapse", "cka"):
+            series = "pair" if probe == "cka" else "solution"
+            frame = (pair_frame if probe == "cka" else solution_frame)(study, found.arm, probe)
+            if not frame.empty:
+                table = measures_table(frame, found.arm, confidence, series)
+                plain = table[~table["key"].str.endswith(("_low", "_high", "_se"))]
+                words.append(f"{probe}: medians over seeds\n{_text(_by_key(plain, series))}")
+                data[probe] = {"table": _records(table), "members": _records(frame.drop(columns=["unit", "place"]))}
+        faults = fault_frame(study, found.arm)
+        words += fault_words(faults)
+        data["faults"] = _records(faults)
+        if not words:
+            raise SpecError([f"features need kept weights or probe sets; {str(directory)!r} has neither"])
+        return "\n\n".join(words), data
 
     return _by_arm(study, findings, one)
+
+
+_FEATURE_COLUMNS = (
+    "lr",
+    "n",
+    "locked",
+    "accuracy_locked",
+    "accuracy_free",
+    "used",
+    "share",
+    "n_eff",
+    "effective_rank",
+    "gini",
+    "hoyer",
+)
 
 
 def _geometry(directory: Path) -> Printed:

@@ -1,30 +1,26 @@
 """Loss and error of many networks on whole splits."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from trainables.arena import Arena, StackedSplit, open_arena
-from trainables.executors.base import Loss, is_out_of_memory
+from trainables.arena import Arena, ProbeSet, StackedSplit, open_arena
+from trainables.executors.base import Loss
 from trainables.invariance import scale_invariant_parameters
 from trainables.noise import prepare
 from trainables.norm_statistics import reestimate_norms, reestimate_stacked
 from trainables.population import to_module_layout
 from trainables.precision import computes_in_bfloat16, master_dtype
+from trainables.sample_values import Samples, judged_loop, judged_stacked, with_batch_statistics
 from trainables.spec import Recipe
 from trainables.stacking import Stacked, batched_form
 from trainables.tasks.base import Task, errors
 
 __all__ = ["Evaluation", "Evaluator", "Yardstick", "evaluate_loop", "evaluate_stacked"]
 
-ELEMENTS = 1 << 18  # input elements in one batched forward: its activations then stay in a core's cache
-MOST_ELEMENTS = 1 << 22  # beyond, the samples of large data sets are taken in parts
-SAMPLES = 1000  # in one forward pass of a single module
-CUDA_SAMPLES = 10_000
 TIMED_SAMPLES = 64  # enough to tell seconds from hours
 
 
@@ -103,27 +99,11 @@ class Yardstick:
         return losses, errors(logits, y).to(losses.dtype)
 
 
-def _in_parts(at_once: int, work: Callable[[int], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """`work` with as many samples at once as memory allows, at most `at_once`."""
-    while True:
-        try:
-            return work(at_once)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or at_once == 1:
-                raise
-            at_once = -(-at_once // 2)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-
 @torch.no_grad()
 def evaluate_stacked(
     model: Stacked, parameters: Mapping[str, Tensor], split: StackedSplit, draws: Tensor, yardstick: Yardstick
 ) -> Evaluation:
     """Evaluate rows in batched form.
-
-    Rows go through in groups of a fixed size (the last one padded), so that a row's result does not depend on how many
-    others are evaluated with it.
 
     Args:
         model: the batched form.
@@ -135,30 +115,10 @@ def evaluate_stacked(
     Returns:
         Loss and error of each row.
     """
-    rows = len(draws)
-    group = max(2, ELEMENTS // max(1, split.x[0].numel()))
-    part = max(1, min(split.samples, MOST_ELEMENTS // max(1, group * split.x[0, 0].numel())))
-    losses, wrong = [], []
-    for start in range(0, rows, group):
-        index = torch.arange(start, start + group, device=draws.device).clamp(max=rows - 1)
-        chosen = {name: tensor.index_select(0, index) for name, tensor in parameters.items()}
-        draw = draws.index_select(0, index)
-
-        def work(at_once: int, chosen: Mapping[str, Tensor] = chosen, draw: Tensor = draw) -> tuple[Tensor, Tensor]:
-            judged = [
-                yardstick.judge(
-                    lambda x: model(chosen, x),
-                    split.x[:, first : first + at_once].index_select(0, draw),
-                    split.y[:, first : first + at_once].index_select(0, draw),
-                )
-                for first in range(0, split.samples, at_once)
-            ]
-            return torch.cat([one for one, _ in judged], 1).mean(1), torch.cat([two for _, two in judged], 1).mean(1)
-
-        group_loss, group_wrong = _in_parts(part, work)
-        losses.append(group_loss)
-        wrong.append(group_wrong)
-    return Evaluation(torch.cat(losses)[:rows], torch.cat(wrong)[:rows], split.samples)
+    judged = judged_stacked(model, parameters, split, draws, yardstick)
+    means = [(losses.mean(1), wrong.mean(1)) for losses, wrong in judged]
+    loss, error = (torch.cat(parts)[: len(draws)] for parts in zip(*means, strict=True))
+    return Evaluation(loss, error, split.samples)
 
 
 @torch.no_grad()
@@ -179,22 +139,11 @@ def evaluate_loop(
     """
     was_training = module.training
     module.eval()
-    losses, wrong = [], []
-    for row, draw in enumerate(draws.tolist()):
-        own = {name: tensor[row] for name, tensor in state.items()}
-
-        def work(at_once: int, own: dict[str, Tensor] = own, draw: int = draw) -> tuple[Tensor, Tensor]:
-            judged = [
-                yardstick.judge(lambda x: functional_call(module, own, (x,)), x, y)
-                for x, y in zip(torch.split(split.x[draw], at_once), torch.split(split.y[draw], at_once), strict=True)
-            ]
-            return torch.cat([one for one, _ in judged]).mean(), torch.cat([two for _, two in judged]).mean()
-
-        row_loss, row_wrong = _in_parts(CUDA_SAMPLES if split.x.is_cuda else SAMPLES, work)
-        losses.append(row_loss)
-        wrong.append(row_wrong)
+    judged = judged_loop(module, state, split, draws, yardstick)
+    means = [(losses.mean(), wrong.mean()) for losses, wrong in judged]
     module.train(was_training)
-    return Evaluation(torch.stack(losses), torch.stack(wrong), split.samples)
+    loss, error = (torch.stack(parts) for parts in zip(*means, strict=True))
+    return Evaluation(loss, error, split.samples)
 
 
 class Evaluator:
@@ -203,15 +152,16 @@ class Evaluator:
     Attributes:
         scale_invariant: names of the scale-invariant parameters.
         trained: names of the trained parameters.
+        shapes: of every parameter and buffer of a network, by name.
     """
 
-    def __init__(self, recipe: Recipe, data_seeds: Sequence[int], *, probes: bool = False) -> None:
+    def __init__(self, recipe: Recipe, data_seeds: Sequence[int], *, probes: Collection[str] = ()) -> None:
         """Build data and model.
 
         Args:
             recipe: what was trained.
             data_seeds: draws that will be asked for.
-            probes: whether the task's probe sets will be asked for.
+            probes: groups of the task's probe sets that will be asked for, as in `trainables.arena.open_arena`.
         """
         torch.set_num_threads(1)
         self._arena: Arena = open_arena(recipe, data_seeds, probes=probes)
@@ -220,6 +170,8 @@ class Evaluator:
         self._stacked = batched_form(self._module)
         self.scale_invariant = scale_invariant_parameters(self._arena.task)
         self.trained = tuple(name for name, p in self._module.named_parameters() if p.requires_grad)
+        self.shapes = {name: tensor.shape for name, tensor in self._module.state_dict().items()}
+        self._batch_size = recipe.batch_size
 
     def __call__(self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], split: str) -> Evaluation:
         """Evaluate N solutions.
@@ -227,17 +179,77 @@ class Evaluator:
         Args:
             weights: parameter and buffer names to `[N, *shape]`, as `Checkpoints.weights` gives them.
             data_seeds: the draw each is evaluated on, N of them.
-            split: `train`, `valid`, `test` or a probe set's name.
+            split: `train`, `valid` or `test`.
 
         Returns:
             Loss and error of each.
         """
+        return self._evaluate(weights, data_seeds, self._arena.splits[split])
+
+    def probe_sets(
+        self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], group: str, samples: int | None = None
+    ) -> Iterator[tuple[ProbeSet, Evaluation]]:
+        """Evaluate N solutions on every probe set of a group.
+
+        Args:
+            weights: as in `__call__`.
+            data_seeds: as in `__call__`.
+            group: one of the groups that were asked for.
+            samples: at most how many of each set; None for all. `features` are always whole.
+
+        Yields:
+            Each set with the solutions' loss and error on it.
+        """
+        for one in self._arena.probe_sets(group, samples):
+            yield one, self._evaluate(weights, data_seeds, one.data)
+
+    def _evaluate(self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], data: StackedSplit) -> Evaluation:
         draws = torch.as_tensor([self._arena.draws[seed] for seed in data_seeds])
-        data = self._arena.splits[split]
         if self._stacked is not None:
             transposed = to_module_layout(weights, self._stacked.transposed)
             return evaluate_stacked(self._stacked, transposed, data, draws, self._yardstick)
         return evaluate_loop(self._module, weights, data, draws, self._yardstick)
+
+    def samples(self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], split: str) -> Samples:
+        """Judge N solutions on every sample; arguments as in `__call__`.
+
+        Args:
+            weights: as in `__call__`.
+            data_seeds: as in `__call__`.
+            split: as in `__call__`.
+
+        Returns:
+            Losses and errors, each `[N, n]`.
+        """
+        return self._samples(weights, data_seeds, split, None)
+
+    def batch_samples(self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], split: str) -> Samples:
+        """The same with batch norms as in training: with the statistics of each batch of the split, in its order.
+
+        Args:
+            weights: as in `__call__`.
+            data_seeds: as in `__call__`.
+            split: as in `__call__`.
+
+        Returns:
+            Losses and errors, each `[N, n]`.
+        """
+        return self._samples(weights, data_seeds, split, self._batch_size)
+
+    def _samples(
+        self, weights: Mapping[str, Tensor], data_seeds: Sequence[int], split: str, batch: int | None
+    ) -> Samples:
+        draws = torch.as_tensor([self._arena.draws[seed] for seed in data_seeds])
+        data = self._arena.splits[split]
+        if self._stacked is None:
+            module = self._module.eval() if batch is None else with_batch_statistics(self._module)
+            judged = judged_loop(module, weights, data, draws, self._yardstick, batch=batch)
+            losses, wrong = (torch.stack(parts) for parts in zip(*judged, strict=True))
+        else:
+            transposed = to_module_layout(weights, self._stacked.transposed)
+            judged = judged_stacked(self._stacked, transposed, data, draws, self._yardstick, batch=batch)
+            losses, wrong = (torch.cat(parts)[: len(draws)] for parts in zip(*judged, strict=True))
+        return Samples(losses, wrong)
 
     def reestimate_norms(self, weights: Mapping[str, Tensor], data_seeds: Sequence[int]) -> None:
         """Recompute norm statistics of mixed or averaged weights on the training set, in place.

@@ -110,7 +110,7 @@ def exact_pair(
     faults = _faults(recipe, scales, norm_eps)
     if faults:
         raise SpecError(faults)
-    arena = open_arena(exact, [data_seed], probes=False)
+    arena = open_arena(exact, [data_seed])
     if not scale_invariant_parameters(arena.task):
         raise SpecError(
             ["the exact pair needs scale-invariant weights, and this network has none; put norms behind its layers"]

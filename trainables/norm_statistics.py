@@ -14,18 +14,26 @@ if TYPE_CHECKING:
     from trainables.arena import StackedSplit
     from trainables.evaluate import Yardstick
 
-__all__ = ["reestimate_norms", "reestimate_stacked"]
+__all__ = ["batches_of", "reestimate_norms", "reestimate_stacked"]
 
 SAMPLES = 500  # a batch whose statistics are taken; their plain average is kept
 ELEMENTS = 1 << 18  # numbers in the widest layer of one batched forward: it then stays in a core's cache
 
 
-def _batches(samples: int) -> Iterator[slice]:
-    """The training set in parts; no last one of a single sample, which has no variance."""
+def batches_of(samples: int, size: int) -> Iterator[slice]:
+    """A split in batches, in its order; no last one of a single sample, which has no variance.
+
+    Args:
+        samples: how many there are.
+        size: of a batch; the last one may hold fewer, or one more.
+
+    Yields:
+        Which samples.
+    """
     start = 0
     while start < samples:
         left = samples - start
-        stop = samples if left <= SAMPLES + 1 else start + SAMPLES
+        stop = samples if left <= size + 1 else start + size
         yield slice(start, stop)
         start = stop
 
@@ -58,7 +66,7 @@ def reestimate_norms(
             tensor.fill_(1)
     for row, draw in enumerate(draws.tolist()):
         own = {name: tensor[row] for name, tensor in state.items()}
-        for part in _batches(train.samples):
+        for part in batches_of(train.samples, SAMPLES):
             x = train.x[draw, part]
             with torch.autocast(x.device.type, torch.bfloat16, enabled=yardstick.autocast):
                 functional_call(module, own, (yardstick.inputs(x),))
@@ -95,7 +103,7 @@ def reestimate_stacked(
         chosen = {name: tensor.index_select(0, index) for name, tensor in parameters.items()}
         statistics = {name: torch.zeros_like(chosen[name]) for name in model.statistics}
         draw = draws.index_select(0, index)
-        for part in _batches(train.samples):
+        for part in batches_of(train.samples, SAMPLES):
             stored = train.x[:, part].index_select(0, draw)
             inputs = yardstick.inputs(stored.flatten(0, 1))
             with torch.autocast(stored.device.type, torch.bfloat16, enabled=yardstick.autocast):

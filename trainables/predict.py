@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trainables.evaluate import ELEMENTS, SAMPLES, Yardstick
+from trainables.evaluate import Yardstick
+from trainables.sample_values import ELEMENTS, SAMPLES
 from trainables.stacking import Stacked
 
 __all__ = ["predict"]

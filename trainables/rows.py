@@ -74,9 +74,9 @@ class ProbeRow:
     """One value measured on one solution.
 
     Attributes:
-        probe: what was measured: `final`, `feature_accuracy`.
-        split: `train`, `valid`, `test`, or the probe set's own.
-        group: which weights of the member: `end`, or `swa@W` for the average of the last W kept weights.
+        probe: what was measured: `final`, `feature_accuracy`, `band_accuracy`.
+        split: `train`, `valid`, `test`, or the variant of the probe set.
+        group: which weights of the member: `end`, `swa@W` for the average of the last W kept weights, `step@N`.
         key: `loss`, `error`, or the name of the probe set.
         n: samples behind the value.
     """

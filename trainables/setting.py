@@ -67,7 +67,7 @@ class Setting:
         self._rows_folder = folder / "state" / pack.pack_id
         members = [segment.owner for segment in pack.segments]
         seeds = [member.data_seed for member in members]
-        self.arena = open_arena(pack.recipe, seeds, probes=bool(pack.measure.probes), device=device)
+        self.arena = open_arena(pack.recipe, seeds, probes=pack.measure.probes, device=device)
         self._dtype = master_dtype(pack.recipe)
         try:
             self.per_epoch = steps_per_epoch(self.arena.train.samples, pack.recipe.batch_size)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trainables.arena import Arena
+from trainables.arena import Arena, StackedSplit
 from trainables.checkpoint import save_checkpoint
 from trainables.evaluate import Evaluation, Yardstick, evaluate_loop, evaluate_stacked
 from trainables.norm_statistics import reestimate_norms, reestimate_stacked
@@ -38,7 +38,7 @@ class Judge:
         self._yardstick = Yardstick.of(arena.task, recipe)
 
     def evaluate(self, weights: Mapping[str, Tensor], split: str, draws: Tensor) -> Evaluation:
-        """Loss and error on a split or probe set.
+        """Loss and error on a split.
 
         Args:
             weights: all parameters and buffers, `[N, *shape]`, in the population's layout.
@@ -48,7 +48,9 @@ class Judge:
         Returns:
             Loss and error of each row.
         """
-        data = self._arena.splits[split]
+        return self._evaluate(weights, self._arena.splits[split], draws)
+
+    def _evaluate(self, weights: Mapping[str, Tensor], data: StackedSplit, draws: Tensor) -> Evaluation:
         if self._model is not None:
             return evaluate_stacked(self._model, weights, data, draws, self._yardstick)
         return evaluate_loop(self._module, weights, data, draws, self._yardstick)
@@ -85,29 +87,30 @@ class Judge:
         Returns:
             Rows for the table `probes`.
         """
-        rows = []
-        for split in self._arena.splits:
+        measured: list[tuple[str, str, str, Tensor, int]] = []
+        for split in (name for name in ("train", "valid", "test") if name in self._arena.splits):
             result = known[split] if split in known else self.evaluate(weights, split, draws)
-            if split in ("train", "valid", "test"):
-                measured = {("final", split, "loss"): result.loss, ("final", split, "error"): result.error}
-            else:
-                measured = {("feature_accuracy", "probe", split): 1 - result.error}
-            for (probe, where, key), values in measured.items():
-                rows += [
-                    ProbeRow(
-                        member_id=owner.member_id,
-                        attempt=attempt,
-                        step=step,
-                        probe=probe,
-                        split=where,
-                        group=group,
-                        key=key,
-                        value=value,
-                        n=result.n,
-                    )
-                    for owner, value in zip(owners, values.tolist(), strict=True)
-                ]
-        return rows
+            measured.append(("final", split, "loss", result.loss, result.n))
+            measured.append(("final", split, "error", result.error, result.n))
+        for wanted in self._arena.groups:
+            for one in self._arena.probe_sets(wanted):
+                result = self._evaluate(weights, one.data, draws)
+                measured.append((one.probe, one.split, one.key, 1 - result.error, result.n))
+        return [
+            ProbeRow(
+                member_id=owner.member_id,
+                attempt=attempt,
+                step=step,
+                probe=probe,
+                split=where,
+                group=group,
+                key=key,
+                value=value,
+                n=n,
+            )
+            for probe, where, key, values, n in measured
+            for owner, value in zip(owners, values.tolist(), strict=True)
+        ]
 
     def labels(
         self,

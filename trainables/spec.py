@@ -128,7 +128,8 @@ class Measure:
         report_every: steps between two rows of `epochs`.
         keep: schedule steps at which weights are kept in `checkpoints/`, beside every member's end.
         swa: averages by phase name.
-        probes: names of the task's probe sets groups to evaluate at every member's end.
+        probes: groups of the task's probe sets to evaluate at every member's end: `features`, names of its
+            `probe_groups`.
         norm_statistics: what batch-norm layers normalise with when measured: their `running` statistics, or those of
             the whole `training_set`, computed anew.
         trace: steps between two rows of norms and angles of the weights, by phase name; phases that are not named have

@@ -10,6 +10,12 @@ from analysis.findings import Findings
 __all__ = ["draw_feature_use", "feature_use_table"]
 
 
+_MEASURES = (
+    *("locked", "accuracy_locked", "accuracy_free", "share", "n_eff", "effective_rank", "gini", "hoyer"),
+    *("used", "resolved"),
+)
+
+
 def feature_use_table(found: Findings) -> pd.DataFrame:
     """One row for each learning rate.
 
@@ -17,13 +23,14 @@ def feature_use_table(found: Findings) -> pd.DataFrame:
         found: an arm's findings.
 
     Returns:
-        Columns `lr, n`, `rank_1 ... rank_F` (accuracy of each solution's best, second best, ... feature), and value,
-        low and high of `locked, accuracy_locked, accuracy_free, share, n_eff, gini, hoyer`; all as fractions.
+        Columns `lr, n, is_noise`, `rank_1 ... rank_F` (accuracy of each solution's best, second best, ... feature), and
+        value, low and high of `locked, accuracy_locked, accuracy_free, share, n_eff, effective_rank, gini, hoyer, used,
+        resolved`; shares and accuracies as fractions.
     """
     rows = []
     for row in found.feature_rows:
-        record = {"lr": row.lr, "n": row.locked.n}
-        for name in ("locked", "accuracy_locked", "accuracy_free", "share", "n_eff", "gini", "hoyer"):
+        record = {"lr": row.lr, "n": row.locked.n, "is_noise": row.is_noise}
+        for name in _MEASURES:
             estimate = getattr(row, name)
             record |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         record |= {f"rank_{number}": value for number, value in enumerate(row.sorted_accuracy, start=1)}

@@ -1,4 +1,4 @@
-"""What `python -m analysis geometry|features DIR` measures before it prints: the sweep's own settings, changed by options."""
+"""What `python -m analysis geometry|features DIR` measures before it prints: the sweep's own wishes, or options."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -6,7 +6,7 @@ asks anew, and the files of the old setting are removed then.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ def _sentence(job: Job, error: Exception) -> str:
     return f"{job.measure}: {' '.join(text.split())}"[:500]
 
 
-def _measures() -> Mapping[GeometryMeasure | FeatureMeasure, Callable[[Checkpoints, Job], Sequence[ProbeRow]]]:
+def _measures() -> Mapping[GeometryMeasure | FeatureMeasure, Callable[[Checkpoints, Job], Iterable[ProbeRow]]]:
     """What measures what; loaded with torch when the first job runs."""
     from analysis.probing.features import accuracies, representations, timeline
     from analysis.probing.geometry import barriers, curvature, gradients, llc, planes, sharpness
@@ -229,8 +229,11 @@ def _arm_jobs(arm: Arm, checkpoints: Checkpoints, spec: GeometrySpec | FeatureSp
     key = starts[0].solutions[0].key
     size = sum(tensor.numel() for tensor in checkpoints.weights([key]).values())
     at_once = max(1, _WORK // (size * spec.samples))
+    along = any(group.startswith("step@") for _, group in checkpoints.entries())
     for measure in spec.measures:
         chosen = _plane_starts(starts, arm) if measure is GeometryMeasure.PLANE else starts
+        if measure is FeatureMeasure.TIMELINE and not along:
+            continue
         every = pairs_of(arm)
         groups = [(pair,) for pair in every] if measure is GeometryMeasure.BARRIER else [every]
         for unit in sorted({start.unit for start in chosen}):

@@ -27,7 +27,7 @@ def member(*phases: Phase, seed: int = 0, **changes: object) -> Member:
 
 def by_hand(of: Member, momentum: float = 0.0) -> list[dict[str, dict[str, float]]]:
     """Every step's facts, from torch's own optimiser and angles from float64 dot products."""
-    arena = open_arena(of.recipe, [of.data_seed], probes=False)
+    arena = open_arena(of.recipe, [of.data_seed])
     torch.manual_seed(of.seed)
     module = arena.task.model().double()
     table = batches([of.seed], arena.train.samples, of.recipe.batch_size, 0, of.steps)[:, 0]
@@ -145,7 +145,7 @@ def _both_phases(members: list[Member]) -> tuple[object, ...]:
 
 def test_a_kick_leaves_the_function_and_scales_the_norm() -> None:
     of = recipe(**FREE)
-    arena = open_arena(of, [0], probes=False)
+    arena = open_arena(of, [0])
     population = fresh(arena.task.model, [0, 1], transposed=(), momentum=False, squares=False, dtype=torch.float64)
     before = {name: value.clone() for name, value in population.trained.items()}
     scale_rows(population, [True, True], [3.0, 1.0])
@@ -188,7 +188,7 @@ def test_labels_are_what_the_kept_network_predicts(executor: str, tmp_path: Path
     one = member(Phase(name="train", steps=20, lr=0.5))
     measure = Measure(report_every=10, keep=(10,), labels=Labels(steps=(10, 20), samples=37))
     found = facts(run(separate_pack(one, measure=measure), tmp_path, executor=executor))[one.member_id]
-    x = open_arena(one.recipe, [0], probes=False).splits["test"].x[0, :37]
+    x = open_arena(one.recipe, [0]).splits["test"].x[0, :37]
     for step, group in ((10, "step@10"), (20, "end")):
         wanted = load_member(tmp_path / "checkpoints", one.member_id, group).double()(x).argmax(1).tolist()
         assert [found[step, "label", "test", "end", str(i)]["value"] for i in range(37)] == wanted

@@ -1,6 +1,6 @@
 """The contract of a task: data, model and loss, so that a user's own needs no change to this project."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +11,7 @@ __all__ = [
     "Augment",
     "GatherAugment",
     "ModelBuilder",
+    "ProbeGroup",
     "Split",
     "Task",
     "errors",
@@ -73,6 +74,23 @@ class Split:
         return len(self.x)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProbeGroup:
+    """Probe sets of one kind that are made while they are measured and not kept, so that they cost nothing unasked.
+
+    Attributes:
+        probe: what their accuracies are called in the table `probes`, such as `band_accuracy`.
+        split: which variant of it, the column `split`.
+        sets: at most how many samples of each set are wanted (None: all), to names and data, one set after the other.
+        source: the split they are made of; None for sets that do not depend on the data seed.
+    """
+
+    probe: str
+    split: str
+    sets: Callable[[int | None], Iterator[tuple[str, Split]]]
+    source: Split | None = None
+
+
 def per_sample_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of each sample.
 
@@ -127,7 +145,8 @@ class Task:
         augment: batched, on the device, driven by explicit random bits; of training batches only.
         encode: stored uint8 samples `[B, H, W, C]` to network inputs (float32, `[B, C, H, W]`), on the device; hashable
             by content. Splits stored as floats or token ids reach the network as they are.
-        probes: named evaluation sets.
+        probes: named evaluation sets; asked for as the group `features`.
+        probe_groups: further evaluation sets by the name they are asked for.
         scale_invariant: names of the scale-invariant parameters; None = found numerically.
     """
 
@@ -139,6 +158,7 @@ class Task:
     augment: Augment | None = None
     encode: Callable[[Tensor], Tensor] | None = None
     probes: Mapping[str, Split] = field(default_factory=dict)
+    probe_groups: Mapping[str, ProbeGroup] = field(default_factory=dict)
     scale_invariant: Sequence[str] | None = None
 
     def inputs(self, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainables.images.band_sets import Pictures, band_groups
 from trainables.tasks.base import ModelBuilder, Split, Task, per_sample_cross_entropy
 
 __all__ = ["digits"]
 
 CLASSES = 10
+SIDE = 8
 
 
 @lru_cache(maxsize=1)
@@ -40,7 +42,8 @@ def digits(
         data_seed: fixes the draw of images and of wrong labels. The images drawn do not depend on `label_noise`.
 
     Returns:
-        Inputs `[n, 64]` with the training images' mean 0 and standard deviation 1 over all pixels together.
+        Inputs `[n, 64]` with the training images' mean 0 and standard deviation 1 over all pixels together;
+        Fourier bands of the test images as probe groups.
     """
     images, labels = _images()
     rng = np.random.default_rng([data_seed, 0xD161])
@@ -53,9 +56,18 @@ def digits(
     def split(rows: NDArray[np.int64], y: NDArray[np.int64]) -> Split:
         return Split(torch.from_numpy((images[rows] - mean) / std), torch.from_numpy(y))
 
+    held_out = split(test, labels[test])
+    pictures = Pictures(
+        split=held_out,
+        pixels=lambda stored: (stored * std + mean).view(-1, 1, SIDE, SIDE),
+        mean=(float(mean),),
+        std=(float(std),),
+        flat=True,
+    )
     return Task(
         model=lambda: model((images.shape[1],), CLASSES),
         train=split(train, noisy),
-        test=split(test, labels[test]),
+        test=held_out,
         loss=per_sample_cross_entropy,
+        probe_groups=band_groups(pictures),
     )

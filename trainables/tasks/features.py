@@ -3,13 +3,14 @@
 Sadrtdinov et al., NeurIPS 2024, arXiv 2410.22113.
 """
 
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.tasks.base import ModelBuilder, Split, Task, per_sample_binary_cross_entropy
+from trainables.tasks.base import ModelBuilder, ProbeGroup, Split, Task, per_sample_binary_cross_entropy
 from trainables.tasks.shapes import SHAPES, draw, draw_border
 
 __all__ = ["tick_features"]
@@ -35,6 +36,20 @@ def _probes(features: int, size: int, shape_name: str, margin: float) -> dict[st
     return probes
 
 
+def _resampled(
+    features: int, size: int, shape_name: str, margin: float, samples: int | None
+) -> Iterator[tuple[str, Split]]:
+    """In set i feature i tells the class, the others are drawn from the mixture of both classes, as in training."""
+    rng = np.random.default_rng([PROBE_SEED, 1])
+    shape = SHAPES[shape_name]
+    for feature in range(features):
+        classes = rng.integers(0, 2, size)
+        shown = rng.integers(0, 2, (size, features))
+        shown[:, feature] = classes
+        points = draw(shape, shown, margin, rng)
+        yield f"feature_{feature:02d}", _split(points[:samples], classes[:samples])
+
+
 def tick_features(
     *,
     model: ModelBuilder,
@@ -54,14 +69,15 @@ def tick_features(
         features: how many; the input has twice as many coordinates.
         train_size: training points.
         test_size: test points.
-        probe_size: points in each of the `features` probe sets.
+        probe_size: points in each probe set.
         shape: a name in `trainables.tasks.shapes.SHAPES`.
         margin: least distance of a point to the class border, perpendicular to it.
         label_noise: probability that a training label is swapped.
         data_seed: fixes training and test points; the probe sets do not depend on it.
 
     Returns:
-        Inputs `[n, 2 * features]`, targets 0. or 1.; probe sets `feature_00`, `feature_01` and so on.
+        Inputs `[n, 2 * features]`, targets 0. or 1.; probe sets `feature_00`, `feature_01` and so on, with the other
+        features on the class border; in the group `resampled` the others are drawn without regard to the class.
     """
     rng = np.random.default_rng([data_seed, PROBE_SEED])
 
@@ -79,4 +95,11 @@ def tick_features(
         test=_split(x_test, y_test),
         loss=per_sample_binary_cross_entropy,
         probes=_probes(features, probe_size, shape, margin),
+        probe_groups={
+            "resampled": ProbeGroup(
+                probe="feature_accuracy",
+                split="resampled",
+                sets=partial(_resampled, features, probe_size, shape, margin),
+            )
+        },
     )

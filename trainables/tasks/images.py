@@ -5,6 +5,7 @@ from functools import lru_cache, partial
 import torch
 
 from trainables.images.augment import CropFlip, Padding
+from trainables.images.band_sets import Pictures, band_groups
 from trainables.images.cifar import STATISTICS, cifar_sources
 from trainables.images.decode import pixel_store
 from trainables.images.encode import Normalise, measured
@@ -56,6 +57,8 @@ def _task(
     noisy = replaced_labels(classes.train, len(classes.names), label_noise, data_seed)
     splits = {"train": split(train, noisy, learned), "test": split(test, classes.test, held_out)}
     height, width, channels = splits["train"].x.shape[1:]
+    encoding = encode or _encoding(train, test, size, choice)
+    pictures = Pictures(split=splits["test"], pixels=_pixels, mean=encoding.mean, std=encoding.std)
     return Task(
         model=partial(model, (channels, height, width), len(classes.names)),
         train=splits["train"],
@@ -63,8 +66,13 @@ def _task(
         valid=split(train, classes.train, valid) if len(valid) else None,
         loss=per_sample_cross_entropy,
         augment=augment,
-        encode=encode or _encoding(train, test, size, choice),
+        encode=encoding,
+        probe_groups=band_groups(pictures),
     )
+
+
+def _pixels(stored: torch.Tensor) -> torch.Tensor:
+    return stored.movedim(-1, -3).to(torch.float32) / 255
 
 
 def _cifar(

@@ -1,0 +1,200 @@
+"""The features part of an arm's report: features in use, Fourier bands, representations, which is learned when."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from analysis.arms import FINAL
+from analysis.captions import exhibit_name, interval_words, seeds_words
+from analysis.exhibit import Exhibit
+from analysis.features import LOCKED
+from analysis.figures.band_use import band_use_table, draw_band_use
+from analysis.figures.feature_use import draw_feature_use, feature_use_table
+from analysis.figures.learned_when import draw_learned_when, learned_when_table
+from analysis.figures.measures import Panel, draw_measures, measures_table
+from analysis.figures.style import marks_of, render
+from analysis.findings import Findings
+from analysis.learned_when import Mark, Order, learning_order, timeline
+from analysis.probing.frames import pair_frame, solution_frame
+from analysis.words import quality_words
+
+__all__ = ["feature_exhibits"]
+
+_LAYER_KEYS = {
+    "effective_rank": "effective rank",
+    "zeros": "share of exact zeros",
+    "selectivity": "selectivity of linear probes, points",
+}
+_COLLAPSE = {
+    "nc1": "NC1, within over between",
+    "nc2_angles": "NC2, angles",
+    "nc3": "NC3, head against means",
+    "nc4": "NC4, disagreement",
+}
+
+
+def feature_exhibits(found: Findings) -> Iterator[Exhibit]:
+    """Draw the features of one arm.
+
+    Args:
+        found: its findings.
+
+    Yields:
+        The exhibits, in reading order; those without data are left out.
+    """
+    for make in (_features, _bands, _representation, _collapse, _similarity, _when):
+        exhibit = make(found)
+        if exhibit is not None:
+            yield exhibit
+
+
+def _features(found: Findings) -> Exhibit | None:
+    if not found.feature_rows:
+        return None
+    table = feature_use_table(found)
+    return Exhibit(
+        name=exhibit_name(found, "features"),
+        title="Features in use",
+        caption=f"Solutions {quality_words(found.feature_quality)}. Top: accuracy on sets in which one feature alone "
+        f"is informative, sorted within each network. Middle: share of networks whose best feature exceeds "
+        f"{100 * LOCKED:g} %, with Wilson's interval. Bottom: test accuracy of the two groups with "
+        f"{interval_words(found)}; a mean over both describes neither.",
+        drawing=render(draw_feature_use(table, _locked_points(found), marks_of(found))),
+        table=table,
+    )
+
+
+def _bands(found: Findings) -> Exhibit | None:
+    table = band_use_table(found.study, found.arm, found.feature_quality, found.study.settings.confidence)
+    if table.empty:
+        return None
+    return Exhibit(
+        name=exhibit_name(found, "bands"),
+        title="Fourier bands in use",
+        caption=f"Solutions {quality_words(found.feature_quality)}: accuracy on test images that hold one band of "
+        "frequencies alone, or, where bands are randomised, everything but it. Means over "
+        f"{seeds_words(found)} with {interval_words(found)}.",
+        drawing=render(draw_band_use(table, marks_of(found))),
+        table=table,
+    )
+
+
+def _representation(found: Findings) -> Exhibit | None:
+    """Of the layer before the head: effective rank, zeros, selectivity."""
+    frames = [solution_frame(found.study, found.arm, probe) for probe in ("representation", "linear_probe")]
+    frame = _finite(pd.concat([each for each in frames if not each.empty] or frames[:1], ignore_index=True))
+    layers = [key.split(":")[0] for key in frame["key"].unique() if ":" in key]
+    if not layers:
+        return None
+    last = "penultimate" if "penultimate" in layers else layers[-1]
+    panels = [
+        Panel(key=f"{last}:{key}", label=label, factor=100.0 if key == "selectivity" else 1.0)
+        for key, label in _LAYER_KEYS.items()
+    ]
+    return _measures(
+        found,
+        frame,
+        panels,
+        name="representation",
+        title="Representations",
+        caption=f"Of the layer {last!r} on test samples. Effective rank: exponential of the entropy of its singular "
+        "values. Selectivity: accuracy of a linear probe minus that on a control task of random labels. The table "
+        "holds every layer.",
+    )
+
+
+def _collapse(found: Findings) -> Exhibit | None:
+    return _measures(
+        found,
+        _finite(solution_frame(found.study, found.arm, "collapse")),
+        [Panel(key=key, label=label) for key, label in _COLLAPSE.items()],
+        name="collapse",
+        title="Neural collapse",
+        caption="On training samples (Papyan, Han & Donoho 2020); 0 is complete collapse. NC1: variability within "
+        "classes over that between them. NC2: how far angles between class means are from equal. NC3: distance of the "
+        "head from the class means. NC4: share of samples on which the nearest class mean disagrees with the network.",
+    )
+
+
+def _similarity(found: Findings) -> Exhibit | None:
+    frame = _finite(pair_frame(found.study, found.arm, "cka"))
+    keys = [key for key in frame["key"].unique() if ":" not in key and not key.endswith(("_low", "_high"))]
+    return _measures(
+        found,
+        frame,
+        [Panel(key=key, label=f"CKA, {key}", line=1.0) for key in keys[-3:]],
+        name="cka",
+        title="Similarity of representations",
+        caption="Debiased linear CKA between solutions of the same pre-training, on test samples, of up to three last "
+        "layers: 1 where one layer is a rotation and rescaling of the other, 0 where they share nothing.",
+        series="pair",
+    )
+
+
+def _when(found: Findings) -> Exhibit | None:
+    for probe, split, order in (
+        ("feature_accuracy", "probe", Order.RANK),
+        ("band_accuracy", "published", Order.NAME),
+    ):
+        line = timeline(found.study, found.arm, quality=FINAL, probe=probe, split=split)
+        if line is None:
+            continue
+        confidence = found.study.settings.confidence
+        table = learned_when_table(line, found.arm, order, confidence)
+        generator = np.random.default_rng([47, found.arm.number])
+        first = learning_order(
+            line, found.arm, mark=Mark.ABOVE_CHANCE, order=order, confidence=confidence, generator=generator
+        )
+        return Exhibit(
+            name=exhibit_name(found, "learned-when"),
+            title="Which feature is learned when",
+            caption="Accuracy on each feature alone along the first phase, at the kept steps; features made alike are "
+            "sorted within each network. Marks: the median first step at which a feature is significantly above "
+            f"chance (binomial, Holm). Means over {seeds_words(found)} with {interval_words(found)}.",
+            drawing=render(draw_learned_when(table, first)),
+            table=table,
+        )
+    return None
+
+
+def _measures(
+    found: Findings,
+    frame: pd.DataFrame,
+    panels: list[Panel],
+    *,
+    name: str,
+    title: str,
+    caption: str,
+    series: str = "solution",
+) -> Exhibit | None:
+    """Medians over seeds of some numbers; None where none was measured."""
+    shown = [panel for panel in panels if (frame["key"] == panel.key).any()]
+    if not shown:
+        return None
+    table = measures_table(frame, found.arm, found.study.settings.confidence, series)
+    seeds = int(table["n"].max())
+    return Exhibit(
+        name=exhibit_name(found, name),
+        title=title,
+        caption=f"{caption} Medians over up to {seeds} seed{'' if seeds == 1 else 's'} with bootstrap "
+        f"{interval_words(found)}; points: the seeds.",
+        drawing=render(draw_measures(table, frame, shown, marks_of(found), series)),
+        table=table,
+    )
+
+
+def _finite(frame: pd.DataFrame) -> pd.DataFrame:
+    finite: pd.DataFrame = frame[np.isfinite(frame["value"].to_numpy(dtype=np.float64))]
+    return finite
+
+
+def _locked_points(found: Findings) -> pd.DataFrame:
+    """One row per solution whose features were measured."""
+    if found.features is None:
+        return pd.DataFrame(columns=["lr", "error", "locked"])
+    q = found.qualities.index(found.feature_quality)
+    best, error = found.features.best[..., q], found.qualities.error[..., q]
+    lrs = np.broadcast_to(found.arm.lrs, best.shape)
+    known = np.isfinite(best) & np.isfinite(error)
+    return pd.DataFrame({"lr": lrs[known], "error": error[known], "locked": best[known] > LOCKED})

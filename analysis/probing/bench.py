@@ -1,0 +1,180 @@
+"""Kept solutions brought back to life: networks, data and evaluators of a results folder's checkpoints."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from analysis.landscape.policy import Norms
+from analysis.probing.jobs import Job, fault_row
+from analysis.probing.solutions import Solution
+from trainables.build import build_task
+from trainables.checkpoint import Checkpoints
+from trainables.evaluate import Evaluator
+from trainables.precision import master_dtype
+from trainables.rows import ProbeRow
+from trainables.spec import Recipe, SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from analysis.landscape.objective import Objective
+
+__all__ = ["Bench"]
+
+
+class Bench:
+    """What a job needs of a results folder.
+
+    Args:
+        checkpoints: the kept weights.
+        job: what shall be measured; all its solutions are of one recipe.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, job: Job) -> None:
+        self.checkpoints = checkpoints
+        self._job = job
+        self._samples = job.spec.samples
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What all solutions were trained by.
+
+        Raises:
+            SpecError: they were trained by several recipes.
+        """
+        keys = [solution.key for start in self._job.starts for solution in start.solutions]
+        recipes = {self.checkpoints.recipe(key).recipe_id: self.checkpoints.recipe(key) for key in keys}
+        if len(recipes) > 1:
+            raise SpecError([f"solutions of one arm must share a recipe, found {len(recipes)}"])
+        return next(iter(recipes.values()))
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Evaluates stacked weights on whole splits."""
+        draws = {solution.data_seed for start in self._job.starts for solution in start.solutions}
+        return Evaluator(self.recipe, sorted(draws))
+
+    def each(self, work: Callable[[Solution], Iterable[ProbeRow]]) -> Iterator[ProbeRow]:
+        """Measure every single solution; what one makes impossible becomes a row that says so.
+
+        Args:
+            work: a solution to its rows.
+
+        Yields:
+            The rows of all.
+        """
+        for solution in self._job.solutions:
+            try:
+                yield from work(solution)
+            except SpecError as error:
+                yield fault_row(solution, self.checkpoints, f"{self._job.measure}: {' '.join(error.faults)}")
+
+    def weights(self, solution: Solution) -> "dict[str, Tensor]":
+        """One solution's parameters and buffers, name to `[1, *shape]`."""
+        return self.checkpoints.weights([solution.key])
+
+    def module(self, solution: Solution, weights: "dict[str, Tensor]") -> "nn.Module":
+        """A solution as a module of its own, in eval mode.
+
+        Raises:
+            SpecError: the weights do not fit the network that the recipe builds.
+        """
+        module = build_task(self.recipe, solution.data_seed).model().to(master_dtype(self.recipe))
+        try:
+            module.load_state_dict({name: tensor[0] for name, tensor in weights.items()})
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise SpecError([f"kept weights must fit the network of their recipe, found others: {reason}"]) from None
+        return module.eval()
+
+    def data(self, solution: Solution, split: str = "train") -> "tuple[Tensor, Tensor]":
+        """The first samples of a split as the network takes them, with their targets."""
+        task = build_task(self.recipe, solution.data_seed)
+        part = task.split(split)
+        assert part is not None
+        dtype = master_dtype(self.recipe)
+        y = part.y[: self._samples]
+        return task.inputs(part.x[: self._samples], dtype), y.to(dtype) if y.is_floating_point() else y
+
+    @contextmanager
+    def objective(self, solution: Solution, norms: Norms) -> "Iterator[Objective]":
+        """The train loss around a solution, as a function of the weights that `moving` names.
+
+        Statistics that are re-estimated see the whole training set.
+
+        Args:
+            solution: where.
+            norms: batch-norm statistics.
+
+        Yields:
+            The objective.
+
+        Raises:
+            SpecError: weights that are not finite or do not fit, or a loss that is not the same twice.
+        """
+        from analysis.landscape.objective import Objective
+
+        weights = self.weights(solution)
+        if norms is Norms.REESTIMATED:
+            self.evaluator.reestimate_norms(weights, [solution.data_seed])
+        x, y = self.data(solution)
+        with Objective(
+            self.module(solution, weights),
+            build_task(self.recipe, solution.data_seed).loss,
+            x,
+            y,
+            parameters=self.moving,
+            norms=Norms.BATCH if norms is Norms.BATCH else Norms.STORED,
+        ) as objective:
+            yield objective
+
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The weights that curvature is taken over: all that were trained."""
+        return self.evaluator.trained
+
+    @property
+    def scale_free(self) -> bool:
+        """True where the loss does not feel the scale of `moving`: then effective values mean something."""
+        return bool(self.moving) and set(self.moving) <= set(self.evaluator.scale_invariant)
+
+    def rows(
+        self, solution: Solution, probe: str, values: "dict[str, float]", *, n: int, split: str = "train"
+    ) -> list[ProbeRow]:
+        """Numbers of one solution as rows.
+
+        Args:
+            solution: whose.
+            probe: what was measured.
+            values: by key.
+            n: samples behind them.
+            split: of which split.
+
+        Returns:
+            One row for each.
+        """
+        step = self.checkpoints.step(solution.key)
+        return [
+            ProbeRow(
+                member_id=solution.member_id,
+                attempt=1,
+                step=step,
+                probe=probe,
+                split=split,
+                group=solution.group,
+                key=key,
+                value=float(value),
+                n=n,
+            )
+            for key, value in values.items()
+        ]
+
+    def pair_rows(
+        self, a: Solution, b: Solution, probe: str, values: "dict[str, float]", *, n: int, split: str = "train"
+    ) -> list[ProbeRow]:
+        """Numbers of a pair as rows; arguments as in `rows`."""
+        group, other = f"{a.group}~{b.group}", b.member_id
+        rows = self.rows(a, probe, values, n=n, split=split)
+        return [replace(row, group=group, other_member_id=other) for row in rows]

@@ -1,0 +1,154 @@
+"""Geometry of kept solutions as rows: each function measures one part for the solutions of one job."""
+
+from collections.abc import Iterator
+
+from analysis.landscape.gradients import gradient_statistics
+from analysis.landscape.invariants import edge_ratio, effective_curvature
+from analysis.landscape.lanczos import eigenvalues
+from analysis.landscape.llc import local_learning_coefficient
+from analysis.landscape.objective import Objective
+from analysis.landscape.policy import Norms
+from analysis.landscape.sharpness import sharpness as sharpness_of
+from analysis.landscape.trace import trace
+from analysis.landscape.width import Direction, random_width, width_towards
+from analysis.probing.bench import Bench
+from analysis.probing.jobs import Job
+from analysis.probing.solutions import SOLUTIONS, Solution
+from analysis.probing.spec import GeometrySpec
+from trainables.checkpoint import Checkpoints
+from trainables.rows import ProbeRow
+
+__all__ = ["barriers", "curvature", "gradients", "llc", "planes", "sharpness"]
+
+LARGEST = 5
+DENSITY_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+FEWEST_BATCHES = 3
+"""Fewer mini-batches leave no error to state."""
+
+
+def curvature(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Eigenvalues, trace and density of the Hessian, the edge ratio, and effective forms.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probe `curvature`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, _spec(job).norms) as objective:
+            values = _curvature(objective, solution, bench)
+            yield from bench.rows(solution, "curvature", values, n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[str, float]:
+    """All numbers of one solution."""
+    dtype, device = objective.weights.dtype, objective.weights.device
+    spectrum = eigenvalues(objective.hessian, objective.size, largest=LARGEST, dtype=dtype, device=device)
+    traced = trace(objective.hessian, objective.size, spectrum)
+    values = {
+        "loss": objective.value(),
+        "weight_norm": float(objective.weights.double().norm()),
+        **{f"lambda_{number}": float(each) for number, each in enumerate(spectrum.largest, start=1)},
+        "lambda_converged": float(spectrum.converged),
+        "lambda_min": float(spectrum.smallest[0]),
+        "lambda_min_converged": float(spectrum.smallest_converged.all()),
+        "trace": traced.value,
+        "trace_se": traced.standard_error,
+    }
+    scale = values["weight_norm"]
+    if bench.scale_free:
+        raw = {name: values[name] for name in ("lambda_1", "lambda_min", "trace", "trace_se")}
+        values |= {f"effective_{name}": effective_curvature(value, scale) for name, value in raw.items()}
+    lr, largest = solution.lr, values["lambda_1"]
+    if bench.recipe.sphere_radius is not None:
+        largest = values.get("effective_lambda_1", largest * bench.recipe.sphere_radius**2)
+    if not bench.recipe.optimizer.adapts:  # Adam's edge is that of its own preconditioned curvature
+        values["edge_ratio"] = edge_ratio(lr, largest, momentum=solution.momentum, nesterov=bench.recipe.nesterov)
+    return values
+
+
+def gradients(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Norm and noise of the gradient with the statistics of each batch, as in training.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probe `gradient`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, Norms.BATCH) as objective:
+            size = max(1, min(bench.recipe.batch_size, objective.samples // FEWEST_BATCHES))
+            values = gradient_statistics(objective, batch_size=size).as_rows()
+            if not bench.scale_free:
+                values = {key: value for key, value in values.items() if not key.startswith("effective_")}
+            yield from bench.rows(solution, "gradient", values, n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def sharpness(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """SAM and ASAM sharpness and the width of the basin, along random directions and towards the other solutions.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probes `sharpness` and `width`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, _spec(job).norms) as objective:
+            yield from bench.rows(solution, "sharpness", sharpness_of(objective).as_rows(), n=objective.samples)
+            for direction in Direction:
+                width = random_width(objective, direction=direction).as_rows()
+                yield from bench.rows(solution, "width", width, n=objective.samples)
+            for other in _others(job, solution):
+                towards = width_towards(objective, objective.flat(bench.weights(other))).as_rows()
+                yield from bench.pair_rows(solution, other, "width", towards, n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def _others(job: Job, solution: Solution) -> list[Solution]:
+    """The solutions of the same start that a solution is compared with."""
+    start = next(start for start in job.starts if solution in start.solutions)
+    named = start.by_name
+    other = {a if b == solution.name else b for a, b in job.pairs if solution.name in (a, b)}
+    return [named[name] for name in named if name in other and name in SOLUTIONS]
+
+
+def llc(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """The local learning coefficient.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probe `llc`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, Norms.REESTIMATED) as objective:
+            found = local_learning_coefficient(objective, batch_size=min(64, objective.samples))
+            yield from bench.rows(solution, "llc", found.as_rows(), n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def _spec(job: Job) -> GeometrySpec:
+    assert isinstance(job.spec, GeometrySpec)
+    return job.spec
