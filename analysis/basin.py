@@ -15,7 +15,7 @@ __all__ = ["SINGLES", "Basin", "basin_of"]
 
 Floats = npt.NDArray[np.float64]
 
-SINGLES = ("curvature", "gradient", "sharpness", "width", "llc")
+SINGLES = ("curvature", "density", "gradient", "sharpness", "width", "llc")
 """Probes of single solutions."""
 
 _PAIR_COLUMNS = {

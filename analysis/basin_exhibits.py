@@ -30,6 +30,15 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
             Panel(key="lambda_1", label="largest eigenvalue"),
         ),
     ),
+    "density": (
+        "Spectral density",
+        "Of the train loss's Hessian, by stochastic Lanczos quadrature: how much of its spectrum is negative, and the "
+        "eigenvalue above which one per cent lies.",
+        (
+            Panel(key="negative", label="negative share, %", factor=100.0),
+            Panel(key="q99", label="99th percentile"),
+        ),
+    ),
     "gradient": (
         "Gradients at the solutions",
         "Mean norm of the mini-batch gradients times the weights' norm (the sharpness proxy of the published study), "

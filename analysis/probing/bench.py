@@ -1,6 +1,6 @@
 """Kept solutions brought back to life: networks, data and evaluators of a results folder's checkpoints."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -89,6 +89,18 @@ class Bench:
             raise SpecError([f"kept weights must fit the network of their recipe, found others: {reason}"]) from None
         return module.eval()
 
+    def samples_of(self, solution: Solution, split: str) -> int:
+        """Size of a split."""
+        part = build_task(self.recipe, solution.data_seed).split(split)
+        return 0 if part is None else len(part)
+
+    def flat(self, names: Sequence[str], solution: Solution) -> "Tensor":
+        """Some of a solution's weights as one vector, `[P]`."""
+        import torch
+
+        weights = self.weights(solution)
+        return torch.cat([weights[name][0].reshape(-1) for name in names])
+
     def data(self, solution: Solution, split: str = "train") -> "tuple[Tensor, Tensor]":
         """The first samples of a split as the network takes them, with their targets."""
         task = build_task(self.recipe, solution.data_seed)
@@ -172,9 +184,17 @@ class Bench:
         ]
 
     def pair_rows(
-        self, a: Solution, b: Solution, probe: str, values: "dict[str, float]", *, n: int, split: str = "train"
+        self,
+        a: Solution,
+        b: Solution,
+        probe: str,
+        values: "dict[str, float]",
+        *,
+        n: int,
+        split: str = "train",
+        group: str = "",
     ) -> list[ProbeRow]:
-        """Numbers of a pair as rows; arguments as in `rows`."""
-        group, other = f"{a.group}~{b.group}", b.member_id
+        """Numbers of a pair as rows; arguments as in `rows`, the group by default that of both."""
+        group, other = group or f"{a.group}~{b.group}", b.member_id
         rows = self.rows(a, probe, values, n=n, split=split)
         return [replace(row, group=group, other_member_id=other) for row in rows]

@@ -2,28 +2,94 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+import pandas as pd
+
+from analysis.landscape.density import density as density_of
 from analysis.landscape.gradients import gradient_statistics
 from analysis.landscape.invariants import edge_ratio, effective_curvature
 from analysis.landscape.lanczos import eigenvalues
 from analysis.landscape.llc import local_learning_coefficient
 from analysis.landscape.objective import Objective
+from analysis.landscape.plane import plane
 from analysis.landscape.policy import Norms
 from analysis.landscape.sharpness import sharpness as sharpness_of
 from analysis.landscape.trace import trace
 from analysis.landscape.width import Direction, random_width, width_towards
+from analysis.pair_rows import pair_rows
 from analysis.probing.bench import Bench
-from analysis.probing.jobs import Job
+from analysis.probing.jobs import Job, fault_row
+from analysis.probing.plane_rows import plane_rows
 from analysis.probing.solutions import SOLUTIONS, Solution
 from analysis.probing.spec import GeometrySpec
 from trainables.checkpoint import Checkpoints
 from trainables.rows import ProbeRow
+from trainables.spec import SpecError
 
-__all__ = ["barriers", "curvature", "gradients", "llc", "planes", "sharpness"]
+__all__ = ["barriers", "curvature", "density", "gradients", "llc", "planes", "sharpness"]
 
 LARGEST = 5
-DENSITY_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+PROBES = 24
+"""Random vectors behind a trace: with the eigenvalues about 40 products a solution."""
 FEWEST_BATCHES = 3
 """Fewer mini-batches leave no error to state."""
+
+
+def barriers(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Angles and barriers of pairs of solutions.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which pairs.
+
+    Yields:
+        Rows of the probes `angle` and `barrier`.
+    """
+    bench = Bench(checkpoints, job)
+    sides = [
+        (start.by_name[a], start.by_name[b])
+        for start in job.starts
+        for a, b in job.pairs
+        if a in start.by_name and b in start.by_name
+    ]
+    if not sides:
+        return
+    table = pd.DataFrame(
+        {
+            "member_id": [a.member_id for a, _ in sides],
+            "group": [a.group for a, _ in sides],
+            "other_member_id": [b.member_id for _, b in sides],
+            "other_group": [b.group for _, b in sides],
+            "data_seed": [a.data_seed for a, _ in sides],
+        }
+    )
+    spec, radius = _spec(job), bench.recipe.sphere_radius
+    yield from pair_rows(bench.evaluator, checkpoints, table, radius=radius, points=spec.points, attempt=1)
+
+
+def planes(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """The plane through the low-rate, high-rate and averaged solutions of every start.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which starts.
+
+    Yields:
+        Rows of the probe `plane`.
+    """
+    bench = Bench(checkpoints, job)
+    for start in job.starts:
+        low, high, swa = (start.by_name[name] for name in ("low", "high", "swa"))
+        weights = checkpoints.weights([low.key, high.key, swa.key])
+        try:
+            found = plane(
+                bench.evaluator, weights, (0, 1, 2), data_seed=low.data_seed, radius=bench.recipe.sphere_radius
+            )
+        except SpecError as error:
+            yield fault_row(low, checkpoints, f"plane: {' '.join(error.faults)}")
+            continue
+        yield from plane_rows(bench, found, (low, high, swa))
 
 
 def curvature(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
@@ -50,7 +116,7 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
     """All numbers of one solution."""
     dtype, device = objective.weights.dtype, objective.weights.device
     spectrum = eigenvalues(objective.hessian, objective.size, largest=LARGEST, dtype=dtype, device=device)
-    traced = trace(objective.hessian, objective.size, spectrum)
+    traced = trace(objective.hessian, objective.size, spectrum, probes=PROBES, dtype=dtype, device=device)
     values = {
         "loss": objective.value(),
         "weight_norm": float(objective.weights.double().norm()),
@@ -71,6 +137,31 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
     if not bench.recipe.optimizer.adapts:  # Adam's edge is that of its own preconditioned curvature
         values["edge_ratio"] = edge_ratio(lr, largest, momentum=solution.momentum, nesterov=bench.recipe.nesterov)
     return values
+
+
+def density(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Quantiles of the Hessian's eigenvalues, and how many of them are negative.
+
+    Args:
+        checkpoints: the kept weights.
+        job: which solutions.
+
+    Yields:
+        Rows of the probe `density`.
+    """
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, _spec(job).norms) as objective:
+            dtype, device = objective.weights.dtype, objective.weights.device
+            found = density_of(objective.hessian, objective.size, dtype=dtype, device=device)
+            values = {f"q{round(100 * share):02d}": found.quantile(share) for share in QUANTILES}
+            below = found.cdf(np.zeros(1))
+            ends = {"negative": below.value, "negative_low": below.low, "negative_high": below.high}
+            values |= {name: float(value[0]) for name, value in ends.items()}
+            yield from bench.rows(solution, "density", values, n=objective.samples)
+
+    yield from bench.each(one)
 
 
 def gradients(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
@@ -115,7 +206,7 @@ def sharpness(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
                 width = random_width(objective, direction=direction).as_rows()
                 yield from bench.rows(solution, "width", width, n=objective.samples)
             for other in _others(job, solution):
-                towards = width_towards(objective, objective.flat(bench.weights(other))).as_rows()
+                towards = width_towards(objective, bench.flat(objective.names, other)).as_rows()
                 yield from bench.pair_rows(solution, other, "width", towards, n=objective.samples)
 
     yield from bench.each(one)

@@ -205,11 +205,12 @@ def _sentence(job: Job, error: Exception) -> str:
 def _measures() -> Mapping[GeometryMeasure | FeatureMeasure, Callable[[Checkpoints, Job], Iterable[ProbeRow]]]:
     """What measures what; loaded with torch when the first job runs."""
     from analysis.probing.features import accuracies, representations, timeline
-    from analysis.probing.geometry import barriers, curvature, gradients, llc, planes, sharpness
+    from analysis.probing.geometry import barriers, curvature, density, gradients, llc, planes, sharpness
 
     return {
         GeometryMeasure.BARRIER: barriers,
         GeometryMeasure.CURVATURE: curvature,
+        GeometryMeasure.DENSITY: density,
         GeometryMeasure.GRADIENT: gradients,
         GeometryMeasure.SHARPNESS: sharpness,
         GeometryMeasure.LLC: llc,
