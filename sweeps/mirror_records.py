@@ -30,6 +30,12 @@ metrics and the final ones this keeps a member within the 1000 values that MLflo
 PARENT = "parent"
 """The key of the run that stands for the whole sweep."""
 
+_SHOWN_PROBES = {
+    "probe": ("final", "curvature", "barrier"),
+    "key": ("loss", "error", "lambda_1", "trace", "error_chord"),
+}
+"""Of the table `probes`, what is shown: final quality, sharpness, and the barrier between low and high rates."""
+
 _NOT_PARAMS = {"member_id", "parent_id", "recipe_id", "pack_id", "phases", "attempt", "status", "status_reason"}
 _RUN_STATUS = {
     Status.RUNNING: "RUNNING",
@@ -136,7 +142,7 @@ def read_source(folder: RunFolder, limit: int) -> Source:
     shown = _choose(members, limit)
     ids = [row["member_id"] for row in shown]
     epochs = _latest(folder.epochs, ids, ("member_id", "step"))
-    probes = _latest(folder.probes, ids, ("member_id", "step", "probe", "split", "group", "key"), {"probe": "final"})
+    probes = _latest(folder.probes, ids, ("member_id", "step", "probe", "split", "group", "key"), _SHOWN_PROBES)
     names = _varied(members, sweep)
     children = tuple(
         _child(row, epochs[row["member_id"]], probes[row["member_id"]], names, sweep_id, start) for row in shown
@@ -161,7 +167,7 @@ def _choose(members: Sequence[Row], limit: int) -> Sequence[Row]:
 
 
 def _latest(
-    folder: Path, ids: Sequence[str], key: Sequence[str], wanted: Mapping[str, str] | None = None
+    folder: Path, ids: Sequence[str], key: Sequence[str], wanted: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, list[Row]]:
     """Rows by member, in order of their keys; of equal keys the one of the highest attempt.
 
@@ -178,8 +184,8 @@ def _latest(
     # A part written by another release may lack a column: the schema must not be the first file's.
     schema = pa.unify_schemas([pq.read_schema(part) for part in parts])
     chosen = ds.field("member_id").isin(ids)
-    for name, value in (wanted or {}).items():
-        chosen &= ds.field(name) == value
+    for name, values in (wanted or {}).items():
+        chosen &= ds.field(name).isin(values)
     table = ds.dataset(parts, schema=schema).to_table(filter=chosen)
     ordered = table.sort_by([*((name, "ascending") for name in key), ("attempt", "ascending")])
     kept = {tuple(row[name] for name in key): row for row in ordered.to_pylist()}
@@ -208,8 +214,8 @@ def _child(
             points += _points({name: row.get(name) for name in EPOCH_METRICS}, moment, row["step"])
     end = start + round(elapsed * 1000)
     for row in probes:
-        if row["probe"] == "final":
-            points += _points({f"{_group(row['group'])}_{row['split']}_{row['key']}": row["value"]}, end, row["step"])
+        if metric := _metric(row):
+            points += _points({metric: row["value"]}, end, row["step"])
     status = Status(member["status"])
     named = [f"{name}={_short(member[name])}" for name in names if member.get(name) is not None]
     tags = {
@@ -285,6 +291,14 @@ def _thinned(count: int) -> set[int]:
     if count <= MOST_ROWS:
         return set(range(count))
     return {round(index * (count - 1) / (MOST_ROWS - 1)) for index in range(MOST_ROWS)}
+
+
+def _metric(row: Row) -> str | None:
+    """What a row of `probes` is called in the view; None for one that it does not show."""
+    if row["probe"] == "barrier":
+        # Both ends of fine-tuning: the lowest and the highest rate from one pre-training.
+        return f"barrier_{row['split']}_error" if row["group"] == "end~end" else None
+    return f"{_group(row['group'])}_{row['split']}_{row['key']}"
 
 
 def _group(group: str) -> str:

@@ -60,7 +60,10 @@ def measure_with_ray(
                     ending = Ending.DISK_FULL
                     # An empty file needs no room: the other jobs end in good order instead of one error each.
                     folder.stop_file.touch()
-                elif end.ending is not Ending.INTERRUPTED:
+                elif end.ending is Ending.INTERRUPTED:
+                    # A worker may see the stop file before this process does.
+                    ending = Ending.INTERRUPTED if ending is Ending.FINISHED else ending
+                else:
                     ended(end)
             if time.monotonic() > give_up:
                 break
