@@ -1,4 +1,4 @@
-"""Angles and barriers of a study: which solutions are compared, rows and columns, weights that cannot be used."""
+"""Angles and barriers of kept solutions: which are compared, what the rows say, weights that cannot be used."""
 
 from types import SimpleNamespace
 
@@ -9,15 +9,14 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from analysis.arms import arms_of
-from analysis.geometry import _affordable, geometry, measure
 from analysis.landscape.line import lines
 from analysis.landscape.points import PathNorms
-from analysis.pair_rows import pair_rows
-from analysis.pairs import all_solutions, pair_table, pairs_of, solutions_of
+from analysis.probing.pair_rows import pair_rows, pair_table
+from analysis.probing.solutions import names_of, pairs_of, starts_of
 from trainables.build import build_task
 from trainables.checkpoint import Checkpoints, save_checkpoint
 from trainables.evaluate import Evaluator
-from trainables.spec import Recipe, SpecError
+from trainables.spec import Recipe
 
 TASK_ARGS = {"features": 4, "train_size": 64, "test_size": 100, "probe_size": 10}
 MODEL_ARGS = {"width": 8, "depth": 2, "head_norm": 10.0, "norm_eps": 1e-7}
@@ -57,6 +56,15 @@ def _arm(*more_seeds, averages=()):
     return arm
 
 
+def _table(arm, kept):
+    return pair_table(starts_of(arm, kept), pairs_of(arm))
+
+
+def _numbers(rows):
+    """Rows of one pair as `SPLIT_KEY` to value."""
+    return {f"{row.split}_{row.key}": row.value for row in rows}
+
+
 # Which are compared
 
 
@@ -65,34 +73,30 @@ def test_which_solutions_are_compared():
         return SimpleNamespace(qualities=names)
 
     full = arm("final", "finetune@1e-4", "finetune@2e-3", "swa@5", "swa@20")
-    assert pairs_of(full) == ["low-high", "low-swa", "high-swa"]
-    assert solutions_of(arm("final", "finetune@1e-4", "swa@20"))["swa"] == ("final", "swa@20")
-    assert pairs_of(arm("final", "swa@20")) == ["end-swa"]
-    assert pairs_of(arm("final")) == []
-    assert all_solutions(full) == {
+    assert pairs_of(full) == (("low", "high"), ("low", "swa"), ("high", "swa"), ("low", "swa@5"), ("high", "swa@5"))
+    assert names_of(arm("final", "finetune@1e-4", "swa@20"))["swa"] == ("final", "swa@20")
+    assert pairs_of(arm("final", "swa@20")) == (("final", "swa"),)
+    assert pairs_of(arm("final")) == ()
+    assert names_of(full) == {
         "low": ("finetune@1e-4", "end"),
         "high": ("finetune@2e-3", "end"),
         "swa": ("final", "swa@20"),
-        "swa@5": ("final", "swa@5"),
         "final": ("final", "end"),
+        "swa@5": ("final", "swa@5"),
     }
-    assert list(all_solutions(arm("final"))) == ["final"]
+    assert list(names_of(arm("final"))) == ["final"]
 
 
 def test_every_window_is_compared_with_low_and_high_but_not_with_another_window():
     arm = _arm(averages=("swa@2", "swa@5"))
     kept = {("m-low", "end"), ("m-high", "end"), ("m", "swa@2"), ("m", "swa@5"), ("m", "end")}
-    table = pair_table(arm, kept, all_solutions(arm))
-    assert set(table["pair"]) == {
-        *("low-high", "low-swa", "high-swa", "low-swa@2", "high-swa@2"),
-        *("low-final", "high-final", "swa-final", "swa@2-final"),
-    }
+    table = _table(arm, kept)
+    assert set(table["pair"]) == {"low-high", "low-swa", "high-swa", "low-swa@2", "high-swa@2"}
     row = table.set_index("pair").loc["high-swa@2"]
     assert row[["member_id", "group", "other_member_id", "other_group"]].tolist() == ["m-high", "end", "m", "swa@2"]
-    assert row[["pretrain_id", "lr", "data_seed", "seed", "unit", "place"]].tolist() == ["m", 1e-3, 3, 0, 0, 0]
-    fewer = pair_table(arm, kept - {("m-high", "end"), ("m", "swa@5")}, all_solutions(arm))
-    assert set(fewer["pair"]) == {"low-swa@2", "low-final", "swa@2-final"}
-    assert pair_table(arm, set(), all_solutions(arm)).empty
+    assert row[["data_seed", "unit", "place"]].tolist() == [3, 0, 0]
+    assert set(_table(arm, kept - {("m-high", "end"), ("m", "swa@5")})["pair"]) == {"low-swa@2"}
+    assert _table(arm, set()).empty
 
 
 # Measured from checkpoints
@@ -101,10 +105,9 @@ def test_every_window_is_compared_with_low_and_high_but_not_with_another_window(
 def test_real_checkpoints_against_a_plain_loop(tmp_path):
     low, high = _solutions(2)
     _keep(tmp_path, "x", [low, high], [("m-low", "end"), ("m-high", "end")])
-    found = geometry(_arm(), Checkpoints(tmp_path)).iloc[0]
-    assert found[["member_id", "lr", "data_seed", "seed", "unit", "place", "pair"]].tolist() == [
-        *("m", 1e-3, 3, 0, 0, 0, "low-high"),
-    ]
+    checkpoints = Checkpoints(tmp_path)
+    table = _table(_arm(), checkpoints.entries())
+    found = _numbers(pair_rows(Evaluator(RECIPE, [3]), checkpoints, table, radius=None))
     task, fine = build_task(RECIPE, 3), np.linspace(0, 1, 20 * 8 + 1)  # the finest points that refinement can reach
     curves = {"train_error": [], "train_loss": [], "test_error": [], "test_loss": []}
     for alpha in fine:
@@ -119,37 +122,27 @@ def test_real_checkpoints_against_a_plain_loop(tmp_path):
     for name, curve in curves.items():
         above = np.array(curve) - (1 - fine) * curve[0] - fine * curve[-1]
         coarse = above[::8].max()
-        assert coarse - 1e-6 <= found[name] <= above.max() + 1e-6
-        assert found[f"{name}_at"] == pytest.approx(fine[np.abs(above - found[name]).argmin()], abs=0.1)
+        chord = found[f"{name}_chord"]
+        assert coarse - 1e-6 <= chord <= above.max() + 1e-6
+        assert found[f"{name}_at"] == pytest.approx(fine[np.abs(above - chord).argmin()], abs=0.1)
         assert found[f"{name}_mean"] >= max(curve[::8]) - (curve[0] + curve[-1]) / 2 - 1e-6
-        assert found[f"{name}_worse"] <= found[name] + 1e-9
-        assert 0 < found[f"{name}_se"] < 0.5
+        assert found[f"{name}_worse"] <= chord + 1e-9
+        assert 0 < found[f"{name}_chord_se"] < 0.5
         if name.endswith("loss"):
-            assert found[name] == pytest.approx(above.max(), abs=2e-4)  # smooth: the refined maximum is the maximum
-            assert found[name] > coarse
-    assert 1.3 < found["angle"] < 1.8  # unrelated weights
+            assert chord == pytest.approx(above.max(), abs=2e-4)  # smooth: the refined maximum is the maximum
+            assert chord > coarse
+    assert 1.3 < found["weights_scale_invariant"] < 1.8  # unrelated weights
 
 
-def test_rows_hold_what_the_table_holds(tmp_path):
+def test_rows_say_whose_they_are(tmp_path):
     states = _solutions(3)
     _keep(tmp_path, "x", states, [("m-low", "end"), ("m-high", "end"), ("m", "swa@5")])
     arm, checkpoints = _arm(averages=("swa@5",)), Checkpoints(tmp_path)
     evaluator = Evaluator(RECIPE, [3])
-    table = pair_table(arm, checkpoints.entries(), all_solutions(arm))
-    columns, faults = measure(evaluator, checkpoints, table, None)
-    rows = pair_rows(evaluator, checkpoints, table, radius=None, attempt=2)
-    assert not faults
+    rows = pair_rows(evaluator, checkpoints, _table(arm, checkpoints.entries()), radius=None, attempt=2)
     assert len({(r.member_id, r.other_member_id, r.group, r.probe, r.split, r.key) for r in rows}) == len(rows)
     assert {(row.attempt, row.step) for row in rows} == {(2, 7)}
     values = {(row.member_id, row.other_member_id, row.split, row.key): row.value for row in rows}
-    for _, row in columns.iterrows():
-        key = row["member_id"], row["other_member_id"]
-        assert values[*key, "weights", "scale_invariant"] == row["angle"]
-        for split, kind in (("train", "error"), ("train", "loss"), ("test", "error"), ("test", "loss")):
-            name = f"{split}_{kind}"
-            for said, column in (("chord", name), ("chord_se", f"{name}_se"), ("mean", f"{name}_mean")):
-                assert values[*key, split, f"{kind}_{said}"] == row[column]
-            assert values[*key, split, f"{kind}_at"] == row[f"{name}_at"]
     own = evaluator({name: t[None] for name, t in states[2].items()}, [3], "test")
     assert values["m-high", "m", "test", "error_second"] == pytest.approx(float(own.error))
     assert values["m-low", "m", "test", "loss_second"] == pytest.approx(float(own.loss))
@@ -166,13 +159,16 @@ def test_chunks_change_nothing(tmp_path, monkeypatch):
     ]
     _keep(tmp_path, "x", states, entries)
     arm, checkpoints, evaluator = _arm(1, 2, averages=("swa@5",)), Checkpoints(tmp_path), Evaluator(RECIPE, [3])
-    table = pair_table(arm, checkpoints.entries(), all_solutions(arm))
+    table = _table(arm, checkpoints.entries())
     assert len(table) == 9
-    whole, _ = measure(evaluator, checkpoints, table, 1.0, points=4, rounds=1)
-    monkeypatch.setattr("analysis.pair_rows._JUDGED", 1)
+    whole = pair_rows(evaluator, checkpoints, table, radius=1.0, points=4, rounds=1)
+    monkeypatch.setattr("analysis.probing.pair_rows._JUDGED", 1)
     monkeypatch.setattr("analysis.landscape.line.ELEMENTS", 3 * 200)
-    parts, _ = measure(evaluator, checkpoints, table, 1.0, points=4, rounds=1)
-    pd.testing.assert_frame_equal(whole, parts, rtol=1e-6)
+    parts = pair_rows(evaluator, checkpoints, table, radius=1.0, points=4, rounds=1)
+    assert [(r.member_id, r.group, r.probe, r.split, r.key) for r in whole] == [
+        (r.member_id, r.group, r.probe, r.split, r.key) for r in parts
+    ]
+    np.testing.assert_allclose([r.value for r in whole], [r.value for r in parts], rtol=1e-6, atol=1e-12)
 
 
 def test_batch_norms_of_checkpoints_by_policy(tmp_path):
@@ -217,12 +213,11 @@ def _faulty(tmp_path, spoil):
     _keep(tmp_path, "a", states[:2], [("m-low", "end"), ("m-high", "end")])
     spoil(tmp_path, states[2:])
     checkpoints, arm = Checkpoints(tmp_path), _arm(1)
-    table = pair_table(arm, checkpoints.entries(), all_solutions(arm))
+    table = _table(arm, checkpoints.entries())
     assert len(table) == 2
     rows = pair_rows(Evaluator(RECIPE, [3]), checkpoints, table, radius=None, points=3, rounds=0)
     faults = [row for row in rows if row.probe == "fault"]
     assert {row.member_id for row in rows if row.probe == "barrier"} == {"m-low"}  # the rest goes on
-    assert len(geometry(arm, checkpoints)) == 1
     (fault,) = faults
     assert (fault.value, fault.n, fault.group) == (None, 0, "end")
     return fault
@@ -287,25 +282,3 @@ def test_weights_that_a_table_asks_for_but_were_not_kept(tmp_path):
     rows = pair_rows(Evaluator(RECIPE, [3]), Checkpoints(tmp_path), pd.DataFrame([row]), radius=None)
     assert [(row.probe, row.member_id, row.group, row.step) for row in rows] == [("fault", "m", "swa@5", 0)]
     assert rows[0].key == "no weights 'swa@5' of member m; kept of it: nothing"
-
-
-def test_a_study_none_of_whose_solutions_can_be_used_says_why(tmp_path):
-    states = [{name: tensor * float("nan") for name, tensor in state.items()} for state in _solutions(2)]
-    _keep(tmp_path, "x", states, [("m-low", "end"), ("m-high", "end")])
-    with pytest.raises(SpecError, match="'end' of member m-low are not finite"):
-        geometry(_arm(), Checkpoints(tmp_path), seconds=60)
-    assert geometry(_arm(), Checkpoints(tmp_path / "empty")) is None
-
-
-def test_where_time_is_short_fewer_seeds_then_one_pair_then_nothing_is_measured():
-    rows = [{"unit": unit, "lr": lr, "pair": pair} for unit in range(3) for lr in (1, 2) for pair in ("a-b", "a-c")]
-    table = pd.DataFrame(rows)
-    assert len(_affordable(table, 0.0, 60)) == 12
-    assert len(_affordable(table, 5.0, 60)) == 12
-    two_seeds = _affordable(table, 7.0, 60)
-    assert set(two_seeds["unit"]) == {0, 1}
-    assert set(two_seeds["pair"]) == {"a-b", "a-c"}
-    one_pair = _affordable(table, 25.0, 60)
-    assert one_pair.to_dict("records") == [row for row in rows if row["unit"] == 0 and row["pair"] == "a-b"]
-    with pytest.raises(SpecError, match="one seed takes about 2 minutes"):
-        _affordable(table, 61.0, 60)

@@ -1,6 +1,6 @@
 """Angles and barriers of many pairs of kept solutions, and the rows of the table `probes` that hold them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.estimates import finite_or_none
-from analysis.kept import Key, Loaded, architecture, load
 from analysis.landscape.angles import angles, compared_weights
 from analysis.landscape.barriers import Barrier, Definition
 from analysis.landscape.line import GRID, ROUNDS, Line, lines
 from analysis.landscape.points import PathNorms, Points
+from analysis.probing.kept import Key, Loaded, architecture, load
+from analysis.probing.solutions import Start
 from trainables.rows import ProbeRow
 
 if TYPE_CHECKING:
     from trainables.checkpoint import Checkpoints
 
-__all__ = ["SPLITS", "MeasuredPair", "SolutionFault", "barriers_of", "measure_pairs", "pair_rows"]
+__all__ = ["SPLITS", "MeasuredPair", "SolutionFault", "measure_pairs", "pair_rows", "pair_table"]
 
 SPLITS = ("train", "test")
 _LOADED = 1 << 24
@@ -52,6 +53,28 @@ class SolutionFault:
 
     key: Key
     sentence: str
+
+
+def pair_table(starts: Sequence[Start], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Every pair of solutions of one pre-training whose weights were kept.
+
+    Args:
+        starts: pre-trained networks with their solutions.
+        pairs: names of the solutions that are compared.
+
+    Returns:
+        One row for each pair that a start has: `member_id, group` of the first solution, `other_member_id,
+        other_group` of the second, `data_seed`, `pair` (both names), `unit` and `place`.
+    """
+    columns = ["member_id", "group", "other_member_id", "other_group", "data_seed", "pair", "unit", "place"]
+    rows = []
+    for start in starts:
+        named = start.by_name
+        for first, second in pairs:
+            if first in named and second in named:
+                a, b = named[first], named[second]
+                rows.append((*a.key, *b.key, a.data_seed, f"{first}-{second}", start.unit, start.place))
+    return pd.DataFrame(rows, columns=columns)
 
 
 def measure_pairs(
@@ -134,7 +157,7 @@ def _at_once(found: list[Line], loaded: Loaded) -> int:
     return max(1, min(_JUDGED // judged, _LOADED // (2 * size)))
 
 
-def barriers_of(line: Line) -> Iterator[tuple[str, str, Definition, Barrier]]:
+def _barriers_of(line: Line) -> Iterator[tuple[str, str, Definition, Barrier]]:
     """Every barrier of a line, as (split, `error` or `loss`, definition, barrier)."""
     for split in SPLITS:
         for definition in Definition:
@@ -198,7 +221,7 @@ def pair_rows(
 
 def _values(line: Line) -> Iterator[tuple[str, str, float, int]]:
     """(split, key, value, n) of everything said about a line."""
-    for split, kind, definition, found in barriers_of(line):
+    for split, kind, definition, found in _barriers_of(line):
         yield split, f"{kind}_{definition}", found.value, found.n
         yield split, f"{kind}_{definition}_se", found.standard_error, found.n
         if definition is Definition.CHORD:
