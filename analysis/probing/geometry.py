@@ -50,7 +50,9 @@ def barriers(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
     if table.empty:
         return
     spec, radius = _spec(job), bench.recipe.sphere_radius
-    yield from pair_rows(bench.evaluator, checkpoints, table, radius=radius, points=spec.points, attempt=1)
+    yield from pair_rows(
+        bench.evaluator, checkpoints, table, radius=radius, points=spec.points, norms=spec.line_norms, attempt=1
+    )
 
 
 def planes(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:

@@ -11,7 +11,8 @@ from analysis.estimates import finite_or_none
 from analysis.landscape.angles import angles, compared_weights
 from analysis.landscape.barriers import Barrier, Definition
 from analysis.landscape.line import GRID, ROUNDS, Line, lines
-from analysis.landscape.points import PathNorms, Points
+from analysis.landscape.points import Points
+from analysis.landscape.policy import PathNorms
 from analysis.probing.kept import Key, Loaded, architecture, load
 from analysis.probing.solutions import Start
 from trainables.rows import ProbeRow

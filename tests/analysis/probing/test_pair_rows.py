@@ -10,7 +10,7 @@ from torch.optim.swa_utils import update_bn
 
 from analysis.arms import arms_of
 from analysis.landscape.line import lines
-from analysis.landscape.points import PathNorms
+from analysis.landscape.policy import PathNorms
 from analysis.probing.pair_rows import pair_rows, pair_table
 from analysis.probing.solutions import names_of, pairs_of, starts_of
 from trainables.build import build_task
