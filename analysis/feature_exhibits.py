@@ -76,10 +76,8 @@ def _best(found: Findings) -> Exhibit | None:
         found,
         best[best["solution"].isin(named)],
         [
-            Panel(
-                key="probe", label="others switched off, %", line=100 * LOCKED, line_words="locked above", factor=100
-            ),
-            Panel(key="resampled", label="others resampled, %", line=100 * LOCKED, factor=100),
+            Panel(key="probe", label="switched off, %", line=100 * LOCKED, line_words="locked above", factor=100),
+            Panel(key="resampled", label="resampled, %", line=100 * LOCKED, factor=100),
         ],
         name="best-feature",
         title="The best feature of every solution",

@@ -150,6 +150,13 @@ class Objective:
             self._add(total, torch.autograd.grad(loss, pieces, allow_unused=True, materialize_grads=True))
         return total
 
+    def batch_gradient(self, samples: slice | Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Loss of each sample of a mini-batch, `[B]`, and the gradient of their mean, `[P]`; samples by index."""
+        pieces = self._leaves(self.weights if weights is None else weights)
+        losses = self._losses(pieces, samples)
+        gradients = torch.autograd.grad(losses.mean(), pieces, allow_unused=True, materialize_grads=True)
+        return losses.detach(), torch.cat([gradient.reshape(-1) for gradient in gradients])
+
     def hessian(self, vector: Tensor) -> Tensor:
         """Hessian of the mean loss at the solution, times a vector `[P]`."""
         return self._product("hessian", self._hessian_of, vector)
@@ -284,10 +291,10 @@ class Objective:
     def _on_device(self, data: Tensor) -> Tensor:
         return data.to(self.weights.device)
 
-    def _outputs(self, pieces: Pieces, part: slice) -> Tensor:
+    def _outputs(self, pieces: Pieces, part: slice | Tensor) -> Tensor:
         own = dict(zip(self.names, pieces, strict=True))
         outputs: Tensor = functional_call(self._module, own, (self._on_device(self._x[part]),))
         return outputs
 
-    def _losses(self, pieces: Pieces, part: slice) -> Tensor:
+    def _losses(self, pieces: Pieces, part: slice | Tensor) -> Tensor:
         return self._loss(self._outputs(pieces, part), self._on_device(self._y[part]))
