@@ -113,6 +113,15 @@ def test_zeros_small_values_and_dead_channels_of_images():
     assert layer_of(maps, Maps.FLAT).alive.tolist() == [True] * 4 + [False] * 4
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_a_unit_is_alive_if_it_speaks_anywhere_once(batch_size):
+    images = torch.full((4, 3, 2, 2), -1.0)
+    images[0, 0, 1, 0] = images[3, 2, 0, 0] = 1.0
+    seen = record(nn.Sequential(nn.ReLU()), images, batch_size=batch_size).layers["0"]
+    assert seen.alive.tolist() == [True, False, True]
+    torch.testing.assert_close(seen.zeros, torch.tensor([11 / 12, 1.0, 1.0, 11 / 12]))
+
+
 def test_tokens_have_their_channels_last():
     torch.manual_seed(0)
     tokens = torch.randn(4, 7, 3)

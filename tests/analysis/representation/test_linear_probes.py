@@ -46,6 +46,15 @@ def test_where_noise_outnumbers_the_samples_a_strong_penalty_is_chosen():
     assert linear_probe(_around(_labels(4000), 2, 6.0), _labels(4000), _labels(4000)).accuracy.value > 0.99
 
 
+def test_where_the_difference_of_two_like_units_tells_the_class_a_weak_penalty_is_chosen():
+    labels = _labels(600)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(600, 1))).repeat(1, 2)
+    x[:, 1] += 0.05 * (2 * labels - 1)
+    found = linear_probe(x, labels, labels)
+    assert found.accuracy.value > 0.99
+    assert found.strength >= 1
+
+
 def test_a_layer_that_knows_the_type_does_the_control_task():
     types = _labels(2000, 10)
     labels = _labels(2000, 2, seed=3)
