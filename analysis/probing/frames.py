@@ -69,7 +69,7 @@ def _rows(study: Study, arm: Arm, probe: str, mark: str) -> pd.DataFrame:
     place = positions(probes, arm.members)
     rows, members = probes[place >= 0], arm.members.iloc[place[place >= 0]]
     groups = rows["group"].astype(str)
-    own = groups.str.partition("~")[0] if mark else groups
+    own = groups.str.split("~").str[0] if mark else groups  # `partition` makes no columns of no rows
     rows = rows.assign(
         unit=members["unit"].to_numpy(),
         place=members["place"].to_numpy(),
