@@ -1,6 +1,7 @@
 """What the table `probes` says of one arm's geometry: pairs of solutions, the 2A/2B border, single solutions."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,10 @@ from analysis.arms import FINAL, Arm
 from analysis.border import Border, border_of, sensitivity
 from analysis.findings import Findings
 from analysis.probing.frames import fault_frame, pair_frame, solution_frame
+from analysis.probing.plane_rows import plane_of
+
+if TYPE_CHECKING:
+    from analysis.landscape.plane import Plane
 
 __all__ = ["SINGLES", "Basin", "basin_of"]
 
@@ -38,6 +43,7 @@ class Basin:
         border: the 2A/2B border; None where it cannot be found.
         sensitivity: the border under other margins.
         singles: by probe, long: from `solution_frame`.
+        planes: through low, high and swa, each with the initial rate and the seed it is of.
         faults: what could not be measured.
     """
 
@@ -46,6 +52,7 @@ class Basin:
     border: Border | None
     sensitivity: pd.DataFrame
     singles: dict[str, pd.DataFrame]
+    planes: "tuple[tuple[float, int, Plane], ...]"
     faults: pd.DataFrame
 
     @property
@@ -74,6 +81,7 @@ def basin_of(found: Findings) -> Basin:
         border=border,
         sensitivity=table,
         singles={probe: frame for probe, frame in frames.items() if not frame.empty},
+        planes=_planes(found),
         faults=fault_frame(study, arm),
     )
 
@@ -90,6 +98,18 @@ def _wide(barriers: pd.DataFrame, angles: pd.DataFrame) -> pd.DataFrame:
     wide["angle"] = angles.groupby(_PAIR_INDEX)["value"].first().reindex(wide.index)
     found: pd.DataFrame = wide.reindex(columns=columns).reset_index().rename_axis(columns=None)
     return found.dropna(subset=columns, how="all", ignore_index=True)
+
+
+def _planes(found: Findings) -> "tuple[tuple[float, int, Plane], ...]":
+    """Every plane that was measured, by initial rate."""
+    frame = pair_frame(found.study, found.arm, "plane")
+    if frame.empty:
+        return ()
+    planes = []
+    for _, rows in frame.groupby(["lr", "seed"], sort=True):
+        first = rows.iloc[0]
+        planes.append((float(first["lr"]), int(first["seed"]), plane_of(rows)))
+    return tuple(planes)
 
 
 def _border(found: Findings, pairs: pd.DataFrame) -> tuple[Border | None, pd.DataFrame]:

@@ -1,19 +1,25 @@
 """The geometry part of an arm's report: pairs of solutions, the 2A/2B border, curvature, gradients, sharpness."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from analysis.arms import lr_text
 from analysis.basin import Basin
 from analysis.captions import exhibit_name, interval_words
 from analysis.exhibit import Exhibit
 from analysis.figures.basin_geometry import basin_geometry_table, draw_basin_geometry
 from analysis.figures.border import border_table, draw_border
 from analysis.figures.measures import Panel, draw_measures, measures_table
+from analysis.figures.plane import draw_plane, plane_table
 from analysis.figures.style import marks_of, render
 from analysis.findings import Findings
 from analysis.words import border_words, margin_words
+
+if TYPE_CHECKING:
+    from analysis.landscape.plane import Plane
 
 __all__ = ["PANELS", "basin_exhibits"]
 
@@ -87,6 +93,8 @@ def basin_exhibits(found: Findings, basin: Basin) -> Iterator[Exhibit]:
         yield _pairs(found, basin)
     if basin.border is not None:
         yield _border(found, basin)
+    for number, (lr, seed, plane) in enumerate(basin.planes, start=1):
+        yield _plane(found, plane, lr, seed, number)
     for probe in basin.singles:
         exhibit = _singles(found, basin, probe)
         if exhibit is not None:
@@ -119,6 +127,19 @@ def _border(found: Findings, basin: Basin) -> Exhibit:
         "border would be with other margins; margins that put it outside regime 2 have no mark.",
         drawing=render(draw_border(border, basin.sensitivity, marks_of(found))),
         table=border_table(border),
+    )
+
+
+def _plane(found: Findings, plane: "Plane", lr: float, seed: int, number: int) -> Exhibit:
+    table = plane_table(plane, ("low", "high", "swa"))
+    return Exhibit(
+        name=exhibit_name(found, f"plane-{number}"),
+        title=f"The plane through three solutions, initial rate {lr_text(lr)}",
+        caption=f"Seed {seed}: train loss and test error on the plane through the solutions after the lowest (low) and "
+        "the highest (high) later rate and the largest average (swa), norm statistics re-estimated at every point; "
+        "distances are those of weight space. One seed: a picture, not a statistic.",
+        drawing=render(draw_plane(table)),
+        table=table,
     )
 
 

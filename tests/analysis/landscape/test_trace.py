@@ -47,7 +47,7 @@ def test_wanted_error_is_reached_whatever_the_sign(mlp):
     for sign in (1, -1):  # a negative running mean stops a rule that compares without its size
         spectrum = eigenvalues(lambda v, sign=sign: sign * (matrix @ v), 1066)
         found = [
-            trace(lambda v: sign * (matrix @ v), 1066, spectrum, probes=2000, relative_error=0.02, seed=seed)
+            trace(lambda v, sign=sign: sign * (matrix @ v), 1066, spectrum, probes=2000, relative_error=0.02, seed=seed)
             for seed in range(60)
         ]
         errors = np.array([sign * one.value / exact - 1 for one in found])
