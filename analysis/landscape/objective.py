@@ -197,9 +197,7 @@ class Objective:
             products=self._expected if products is None else products,
         )
 
-    def _product(
-        self, kind: str, build: Callable[[Pieces, slice, Kernel], PiecesProduct], vector: Tensor
-    ) -> Tensor:
+    def _product(self, kind: str, build: Callable[[Pieces, slice, Kernel], PiecesProduct], vector: Tensor) -> Tensor:
         self.products += 1
         total = torch.zeros_like(self.weights)
         cut = self._pieces(vector.detach())

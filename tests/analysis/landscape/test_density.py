@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm, wasserstein_distance
-from small_nets import dense, digits
+from small_nets import digits_hessian
 
 from analysis.landscape.density import density
 from trainables.spec import SpecError
@@ -12,8 +12,7 @@ from trainables.spec import SpecError
 
 @pytest.fixture(scope="module")
 def mlp():
-    case = digits()
-    whole = dense(case.module, case.x, case.y)
+    _, whole = digits_hessian()
     return whole.float(), torch.linalg.eigvalsh(whole).numpy()
 
 

@@ -47,8 +47,8 @@ def test_products_equal_those_of_curvlinops_on_900_and_100_samples(case, kernel,
 
 @pytest.mark.parametrize("kernel", WAYS)
 def test_hessian_equals_the_dense_one_with_batch_norm(kernel):
-    case = convnet()
-    objective = Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED, kernel=kernel, batch_size=25)
+    case = convnet(samples=24)
+    objective = Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED, kernel=kernel, batch_size=15)
     vector = torch.randn(objective.size, generator=torch.Generator().manual_seed(3))
     whole = dense(copy.deepcopy(case.module).eval(), case.x, case.y)
     assert distance(objective.hessian(vector), whole @ vector.double()) < 1e-5
@@ -143,8 +143,9 @@ def test_stored_statistics_that_lag_behind_are_told():
     assert f"{objective.stored_loss:.4g}" in objective.drift
     assert f"{objective.loss:.4g}" in objective.drift
     assert Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED).drift is None
-    fitting = Objective(objective._module, CROSS_ENTROPY, case.x, case.y)
-    assert fitting.drift is None
+    case.module[1].load_state_dict(objective._module[1].state_dict())
+    case.module[5].load_state_dict(objective._module[5].state_dict())
+    assert Objective(case.module, CROSS_ENTROPY, case.x, case.y).drift is None
 
 
 def test_memory_bounds_batches_and_graphs(case):
