@@ -1,8 +1,8 @@
 """Curvature against the other libraries: products, processor time and accuracy of eigenvalues, trace and one product.
 
-Compared are hessian-eigenthings (20 steps set by hand, and its defaults) and curvlinops with scipy's `eigsh`. All run
-in one process on one thread, taking turns; processor time counts, and of that the median. ResNet-18 runs in a process of
-its own, whose highest resident memory is read at the end.
+Compared are hessian-eigenthings (20 steps set by hand, and its defaults) and curvlinops with `eigsh` of scipy. All run
+in one process on one thread, taking turns; processor time counts, and of that the median. ResNet-18 runs in a process
+of its own, whose highest resident memory is read at the end.
 
     pip install -e ".[peers]"
     python benchmarks/curvature.py   # about 5 minutes on a free core
@@ -275,6 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="turns of each side")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the result goes")
+    parser.add_argument("--only", choices=PARTS, help="measure one part anew and keep the others of the file")
     parser.add_argument("--resnet", action="store_true", help="only ResNet-18, printed as JSON")
     arguments = parser.parse_args()
     prepare_process("cpu")
@@ -282,21 +283,33 @@ def main() -> None:
         print(json.dumps(resnet()))
         return
     warnings.simplefilter("ignore")  # the peers' own
-    child = [sys.executable, str(Path(__file__).resolve()), "--resnet"]
-    result: dict[str, Any] = {
-        "what": "curvature: products, errors and processor seconds on one thread, and memory",
-        "perceptron": on_perceptron(150),
-        "perceptron_barely_trained": on_perceptron(30),
-        "convnet": on_convnet(arguments.repeats),
-        "kernels": kernel_ratios(arguments.repeats),
-        "resnet18": json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout),
-    }
-    result = {"goals": goals(result), **result, "machine": described()}
+    measured = {}
+    for name in [arguments.only] if arguments.only else PARTS:
+        measured[name] = {**PARTS[name](arguments.repeats), "machine": described()}
     arguments.out.parent.mkdir(exist_ok=True)
+    before = json.loads(arguments.out.read_text()) if arguments.only and arguments.out.is_file() else {}
+    parts = {name: found for name in PARTS if (found := measured.get(name, before.get(name))) is not None}
+    result = {"what": WHAT, "goals": goals(parts) if len(parts) == len(PARTS) else None, **parts}
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    for row in result["goals"]:
+    for row in result["goals"] or []:
         print(f"{'met   ' if row['met'] else 'MISSED'} {row['what']}: {row['measured']:.4g} (goal {row['goal']:.4g})")
-    print(result["resnet18"]["told"])
+
+
+def in_a_process_of_its_own() -> dict[str, Any]:
+    """ResNet-18, so that the highest memory is its own."""
+    child = [sys.executable, str(Path(__file__).resolve()), "--resnet"]
+    said: dict[str, Any] = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
+    return said
+
+
+WHAT = "curvature: products, errors and processor seconds on one thread, and memory"
+PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "perceptron": lambda repeats: on_perceptron(150),
+    "perceptron_barely_trained": lambda repeats: on_perceptron(30),
+    "convnet": on_convnet,
+    "kernels": kernel_ratios,
+    "resnet18": lambda repeats: in_a_process_of_its_own(),
+}
 
 
 if __name__ == "__main__":

@@ -27,8 +27,16 @@ def distance(a, b):
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
-@pytest.mark.parametrize("dtype", EXACT)
-@pytest.mark.parametrize("kernel", WAYS)
+@pytest.mark.parametrize(
+    ("kernel", "dtype"),
+    [
+        (Kernel.FRESH, torch.float32),
+        (Kernel.FRESH, torch.float64),
+        (Kernel.RETAINED, torch.float32),
+        (Kernel.RETAINED, torch.float64),
+        (Kernel.LINEARISED, torch.float64),
+    ],
+)
 def test_products_equal_those_of_curvlinops_on_900_and_100_samples(case, kernel, dtype):
     module, x = copy.deepcopy(case.module).to(dtype), case.x.to(dtype)
     objective = Objective(module, CROSS_ENTROPY, x, case.y, kernel=kernel, batch_size=900)
@@ -153,7 +161,7 @@ def test_memory_bounds_batches_and_graphs(case):
     vector = torch.ones(sum(p.numel() for p in module.parameters()))
     reference = Objective(module, CROSS_ENTROPY, case.x, case.y).hessian(vector)
     plans = []
-    for memory in (10_000_000, 400_000, 200_000, 60_000):
+    for memory in (10_000_000, 400_000, 160_000):
         objective = Objective(module, CROSS_ENTROPY, case.x, case.y, memory_bytes=memory)
         assert distance(objective.hessian(vector), reference) < 1e-5
         plans.append(objective._plan)
