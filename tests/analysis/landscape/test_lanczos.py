@@ -39,7 +39,7 @@ def test_convnet_with_batch_norm_both_ends():
     case.module.eval()
     exact = torch.linalg.eigvalsh(dense(case.module, case.x, case.y)).numpy()
     objective = Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED)
-    for seed in range(3):
+    for seed in range(2):
         found = eigenvalues(objective.hessian, objective.size, seed=seed, require=Ends.BOTH)
         assert worst(found.largest, exact[::-1]) <= 0.01
         assert worst(found.smallest, exact) <= 0.01

@@ -53,7 +53,9 @@ def test_products_equal_those_of_curvlinops_on_900_and_100_samples(case, kernel,
     assert objective.products == 4
 
 
-@pytest.mark.parametrize("kernel", WAYS)
+@pytest.mark.parametrize(
+    "kernel", [Kernel.FRESH, Kernel.RETAINED, pytest.param(Kernel.LINEARISED, marks=pytest.mark.slow)]
+)
 def test_hessian_equals_the_dense_one_with_batch_norm(kernel):
     case = convnet(samples=24)
     objective = Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED, kernel=kernel, batch_size=15)
