@@ -100,11 +100,11 @@ class Plan:
     memory_bytes: int
 
 
-class _Meter(TorchDispatchMode):
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's class hook has no types
     """Counts the bytes of all storages that come into being, and takes them off when they go."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # nor has its constructor
         self.now = self.peak = 0
         self._seen: dict[int, weakref.ref[Any]] = {}
 

@@ -39,7 +39,8 @@ def random_unit(size: int, generator: torch.Generator, *, dtype: torch.dtype, de
         `[P]`, norm 1.
     """
     vector = torch.randn(size, generator=generator, dtype=torch.float32).to(device=device, dtype=dtype)
-    return vector / vector.norm()
+    unit: Tensor = vector / vector.norm()
+    return unit
 
 
 class Krylov:
@@ -114,12 +115,13 @@ class Krylov:
                 ["curvature products must be finite, found NaN or infinity; is the loss finite at these weights?"]
             )
         self.diagonal.append(along)
+        if self.products == self._size:
+            self.coupling.append(0.0)
+            return
         rest = self.orthogonal(image)
         norm = float(rest.norm())
         scale = max(max(map(abs, self.diagonal)), max(self.coupling, default=0.0))
-        if self.exhausted:
-            self.coupling.append(0.0)
-        elif norm <= torch.finfo(self._dtype).eps * scale:
+        if norm <= torch.finfo(self._dtype).eps * scale:
             self.coupling.append(0.0)
             fresh = self.orthogonal(random_unit(self._size, self._generator, dtype=self._dtype, device=self._device))
             self._next = fresh / fresh.norm()

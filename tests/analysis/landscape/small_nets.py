@@ -1,6 +1,7 @@
 """Small networks whose whole Hessian fits into memory, and that Hessian in float64."""
 
 import copy
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
+_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Case:
     y: Tensor
 
 
-def digits(steps: int = 30, samples: int = 1000, hidden: int = 12) -> Case:
+def digits(steps: int = 100, samples: int = 1000, hidden: int = 12) -> Case:
     """A perceptron of 1066 weights (at 12 hidden units), trained a little on digits."""
     torch.manual_seed(0)
     data = load_digits()
@@ -68,8 +70,17 @@ def dense(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     own = {name: piece.view(shape) for name, piece, shape in zip(names, cut, shapes, strict=True)}
     loss = CROSS_ENTROPY(functional_call(module, own, (x,)), y).mean()
     (gradient,) = torch.autograd.grad(loss, weights, create_graph=True)
-    rows = torch.autograd.grad(gradient, weights, torch.eye(len(weights)).double(), is_grads_batched=True)[0]
-    return (rows + rows.T) / 2
+    directions = torch.eye(len(weights)).double().split(_AT_ONCE)
+    rows = [torch.autograd.grad(gradient, weights, e, retain_graph=True, is_grads_batched=True)[0] for e in directions]
+    whole = torch.cat(rows)
+    return (whole + whole.T) / 2
+
+
+@functools.cache
+def digits_hessian() -> tuple[Case, Tensor]:
+    """The perceptron of 1066 weights and its Hessian."""
+    case = digits()
+    return case, dense(case.module, case.x, case.y)
 
 
 def state(module: nn.Module) -> dict[str, object]:

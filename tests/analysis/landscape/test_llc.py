@@ -115,9 +115,7 @@ def test_a_step_that_is_unstable_is_halved_until_it_is_not():
 
 def test_a_large_step_is_told_by_what_halving_changes():
     objective = of_function(lambda w: 50 * ((w - 1) ** 2).sum(), np.ones(40), samples=1000)
-    found = local_learning_coefficient(
-        objective, gamma=1.0, step=3.6 / (_temperature(1000) * 100), halvings=1
-    )
+    found = local_learning_coefficient(objective, gamma=1.0, step=3.6 / (_temperature(1000) * 100), halvings=1)
     assert not found.converged
     assert "halving the step changed the value by" in found.reason
 

@@ -27,8 +27,16 @@ def distance(a, b):
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
-@pytest.mark.parametrize("dtype", EXACT)
-@pytest.mark.parametrize("kernel", WAYS)
+@pytest.mark.parametrize(
+    ("kernel", "dtype"),
+    [
+        (Kernel.FRESH, torch.float32),
+        (Kernel.FRESH, torch.float64),
+        (Kernel.RETAINED, torch.float32),
+        (Kernel.RETAINED, torch.float64),
+        (Kernel.LINEARISED, torch.float64),
+    ],
+)
 def test_products_equal_those_of_curvlinops_on_900_and_100_samples(case, kernel, dtype):
     module, x = copy.deepcopy(case.module).to(dtype), case.x.to(dtype)
     objective = Objective(module, CROSS_ENTROPY, x, case.y, kernel=kernel, batch_size=900)
@@ -45,10 +53,12 @@ def test_products_equal_those_of_curvlinops_on_900_and_100_samples(case, kernel,
     assert objective.products == 4
 
 
-@pytest.mark.parametrize("kernel", WAYS)
+@pytest.mark.parametrize(
+    "kernel", [Kernel.FRESH, Kernel.RETAINED, pytest.param(Kernel.LINEARISED, marks=pytest.mark.slow)]
+)
 def test_hessian_equals_the_dense_one_with_batch_norm(kernel):
-    case = convnet()
-    objective = Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED, kernel=kernel, batch_size=25)
+    case = convnet(samples=24)
+    objective = Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED, kernel=kernel, batch_size=15)
     vector = torch.randn(objective.size, generator=torch.Generator().manual_seed(3))
     whole = dense(copy.deepcopy(case.module).eval(), case.x, case.y)
     assert distance(objective.hessian(vector), whole @ vector.double()) < 1e-5
@@ -143,8 +153,9 @@ def test_stored_statistics_that_lag_behind_are_told():
     assert f"{objective.stored_loss:.4g}" in objective.drift
     assert f"{objective.loss:.4g}" in objective.drift
     assert Objective(case.module, CROSS_ENTROPY, case.x, case.y, norms=Norms.STORED).drift is None
-    fitting = Objective(objective._module, CROSS_ENTROPY, case.x, case.y)
-    assert fitting.drift is None
+    case.module[1].load_state_dict(objective._module[1].state_dict())
+    case.module[5].load_state_dict(objective._module[5].state_dict())
+    assert Objective(case.module, CROSS_ENTROPY, case.x, case.y).drift is None
 
 
 def test_memory_bounds_batches_and_graphs(case):
@@ -152,7 +163,7 @@ def test_memory_bounds_batches_and_graphs(case):
     vector = torch.ones(sum(p.numel() for p in module.parameters()))
     reference = Objective(module, CROSS_ENTROPY, case.x, case.y).hessian(vector)
     plans = []
-    for memory in (10_000_000, 400_000, 200_000, 60_000):
+    for memory in (10_000_000, 400_000, 160_000):
         objective = Objective(module, CROSS_ENTROPY, case.x, case.y, memory_bytes=memory)
         assert distance(objective.hessian(vector), reference) < 1e-5
         plans.append(objective._plan)

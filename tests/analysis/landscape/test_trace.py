@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from small_nets import dense, digits
+from small_nets import digits_hessian
 
 from analysis.landscape.lanczos import eigenvalues
 from analysis.landscape.trace import trace
@@ -12,15 +12,14 @@ from trainables.spec import SpecError
 
 @pytest.fixture(scope="module")
 def mlp():
-    case = digits()
-    whole = dense(case.module, case.x, case.y)
+    _, whole = digits_hessian()
     return whole.float(), float(whole.trace())
 
 
 def test_two_per_cent_with_sixty_products_and_intervals_that_hold(mlp):
     matrix, exact = mlp
     found = []
-    for seed in range(200):
+    for seed in range(60):
         spectrum = eigenvalues(lambda v: matrix @ v, 1066, seed=seed)
         found.append(trace(lambda v: matrix @ v, 1066, spectrum, probes=60 - spectrum.products, seed=1000 + seed))
     errors = np.array([one.value / exact - 1 for one in found])
@@ -35,7 +34,7 @@ def test_two_per_cent_with_sixty_products_and_intervals_that_hold(mlp):
 def test_without_eigenvalues_it_is_hutchinsons_estimator_and_less_sure(mlp):
     matrix, exact = mlp
     spectrum = eigenvalues(lambda v: matrix @ v, 1066)
-    plain = [trace(lambda v: matrix @ v, 1066, probes=40, seed=seed) for seed in range(100)]
+    plain = [trace(lambda v: matrix @ v, 1066, probes=40, seed=seed) for seed in range(40)]
     assert np.mean([one.low <= exact <= one.high for one in plain]) >= 0.88
     deflated = trace(lambda v: matrix @ v, 1066, spectrum, probes=40)
     assert np.median([one.standard_error for one in plain]) > 2 * deflated.standard_error
@@ -45,11 +44,17 @@ def test_without_eigenvalues_it_is_hutchinsons_estimator_and_less_sure(mlp):
 def test_wanted_error_is_reached_whatever_the_sign(mlp):
     matrix, exact = mlp
     for sign in (1, -1):  # a negative running mean stops a rule that compares without its size
+<<<<<<< HEAD
         spectrum = eigenvalues(lambda v, sign=sign: sign * (matrix @ v), 1066)
         found = [
             trace(lambda v, sign=sign: sign * (matrix @ v), 1066, spectrum, probes=2000, relative_error=0.02, seed=seed)
             for seed in range(60)
         ]
+=======
+        product = (sign * matrix).matmul
+        spectrum = eigenvalues(product, 1066)
+        found = [trace(product, 1066, spectrum, probes=2000, relative_error=0.02, seed=seed) for seed in range(60)]
+>>>>>>> curv
         errors = np.array([sign * one.value / exact - 1 for one in found])
         assert np.sqrt((errors**2).mean()) <= 0.026  # the rms of 60 has an error of a tenth; a pilot of 12 adds to it
         assert np.mean([one.low <= sign * exact <= one.high for one in found]) >= 0.88
