@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from analysis.landscape.objective import Objective
 
@@ -38,7 +39,11 @@ def batch_gradient(
     Returns:
         Losses `[B]` and gradient `[P]`, from one forward and one backward pass.
     """
+    device = objective.weights.device
     at = (objective.weights if weights is None else weights).detach().clone().requires_grad_(True)
-    losses = objective._losses(at, samples)  # type: ignore[arg-type]  # indexes tensors, as slices do
+    pieces = torch.split(at, [shape.numel() for shape in objective._shapes])
+    own = {n: p.view(shape) for n, p, shape in zip(objective.names, pieces, objective._shapes, strict=True)}
+    outputs = functional_call(objective._module, own, (objective._x[samples].to(device),))
+    losses = objective._loss(outputs, objective._y[samples].to(device))
     (gradient,) = torch.autograd.grad(losses.mean(), at)
     return losses.detach(), gradient
