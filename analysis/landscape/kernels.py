@@ -55,11 +55,7 @@ def hessian_product(loss: Callable[[Pieces], Tensor], weights: Pieces, kernel: K
 def gauss_newton_product(
     outputs: Callable[[Pieces], Tensor], loss: Callable[[Tensor], Tensor], weights: Pieces, kernel: Kernel
 ) -> PiecesProduct:
-<<<<<<< HEAD
-    """Products with J' H J, J the Jacobian of the outputs and H the Hessian of the loss by them (Schraudolph 2002).
-=======
     """Products with J' H J (Schraudolph 2002): J is the Jacobian of the outputs, H the Hessian of the loss by them.
->>>>>>> curv
 
     Args:
         outputs: parameters to network outputs.

@@ -3,15 +3,17 @@
 lambda = n beta (E[L(w)] - L(w*)) over the posterior around the solution w*, tempered by beta = 1 / log n (Watanabe
 2013; Lau et al. 2023, arXiv 2308.12108), its samples drawn by stochastic-gradient Langevin dynamics: each step adds
 
-    step / 2 (-n beta g_B(w) - gamma (w - w*)) + sqrt(step) N(0, 1)
+    step / 2 (-n beta g_B(w) - gamma (w - w*)) + sqrt(step) (x + x') / 2
 
-to the weights. A regular model with d parameters has d / 2, a degenerate one less. Two errors do not shrink with more
-draws, one from the size of the step and one from the noise of mini-batches; both are proportional to the step, so the
-coefficient is taken at halved steps until halving changes little.
+to the weights, x and x' being this step's and the next step's standard normal numbers: shared between steps they leave
+no error of the step on a quadratic (Leimkuhler and Matthews 2013, arXiv 1203.5428). A regular model with d parameters
+has d / 2, a degenerate one less. What more draws do not mend, the noise of mini-batches and the step elsewhere than on
+a quadratic, shrinks with the step, so the coefficient is taken at halved steps until halving changes little.
 """
 
 import math
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +34,14 @@ Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
 RHAT = 1.05
 """Largest split R-hat of chains that agree."""
-ERROR = 0.05
-"""Largest relative standard error of a converged value."""
 CHANGE = 0.1
-"""Largest relative change of a converged value when the step was halved, beyond its noise."""
-STIFFNESS = 0.4
+"""Largest relative change of a converged value when the step was halved: about as much error of the step is left."""
+ERROR = 0.05
+"""Largest standard error of that change, relative to the value."""
+STIFFNESS = 1.0
 """First step times the largest curvature of the tempered loss; 4 is where the dynamics become unstable."""
+MOST = 1e30
+"""Energy beyond which a chain has left the range of numbers."""
 POWER_STEPS = 10
 """Hessian products that find the largest curvature, well enough to set a step."""
 
@@ -101,24 +105,24 @@ def local_learning_coefficient(
     batch_size: int = 64,
     gamma: float | None = None,
     step: float | None = None,
-    halvings: int = 3,
+    rounds: int = 6,
     seed: int = 0,
 ) -> LocalLearningCoefficient:
     """Estimate the coefficient by chains of Langevin dynamics that start at the solution.
 
-    Costs chains x (burn_in + draws) mini-batch gradients at each step, for at least two steps: 1000 at the defaults,
-    2000 at most, and 10 Hessian products where no step is given.
+    Costs chains x (burn_in + draws) mini-batch gradients a round, for at least two rounds: at the defaults 1000, at
+    most 3000, and 10 Hessian products where no step is given.
 
     Args:
         objective: the loss, per sample a negative log-likelihood in nats, around a solution at which it is lowest.
         chains: independent ones, at least 4.
-        draws: of each chain at each step.
-        burn_in: steps of each chain that are dropped before.
+        draws: of each chain in each round.
+        burn_in: steps of each chain that are dropped after a change of the step.
         batch_size: samples in a mini-batch, drawn anew at each step, with replacement.
         gamma: strength of the normal prior around the solution; None takes P / ||w||^2, a spread as large as the
             weights themselves, so that scaling scale-invariant weights changes nothing.
-        step: the first; None takes 0.4 over the largest curvature, n beta lambda_max + gamma.
-        halvings: of the step, at most.
+        step: the first; None takes 1 over the largest curvature, n beta lambda_max + gamma.
+        rounds: of draws, at most; each halves the step or, where chains disagree, goes on at the same.
         seed: of start, noise and mini-batches.
 
     Returns:
@@ -133,8 +137,8 @@ def local_learning_coefficient(
         faults.append(f"chains must be at least 4 so that they can be compared, found {chains}")
     if draws < 4:
         faults.append(f"draws must be at least 4, found {draws}")
-    if halvings < 1:
-        faults.append(f"halvings must be at least 1: a single step proves nothing, found {halvings}")
+    if rounds < 2:
+        faults.append(f"rounds must be at least 2: a single size of step proves nothing, found {rounds}")
     if objective.norms is Norms.BATCH:
         faults.append("norms must not be batch: the loss must be a mean over samples; take reestimated or stored")
     if gamma is None and not bool(objective.weights.any()):
@@ -148,22 +152,22 @@ def local_learning_coefficient(
     tempered = _Tempered(objective, objective.losses(), temperature, pull, batch_size)
     generators = [torch.Generator().manual_seed(seed + row) for row in range(chains)]
     places = [objective.weights] * chains
-    coarse, reason = math.nan, ""
-    before = np.empty((0, draws))
-    for level in range(halvings + 1):
+    kept, coarse = np.empty((chains, 0)), None
+    for spent in range(1, rounds + 1):
+        skipped = 0 if kept.size else burn_in
         found = [
-            tempered.run(place, generator, step / 2**level, burn_in, draws)
+            tempered.run(place, generator, step, skipped, burn_in + draws - skipped)
             for place, generator in zip(places, generators, strict=True)
         ]
-        kept = np.array([energies for _, energies in found])
-        if level:
-            coarse, reason = float(before.mean()), _doubt(kept, before)
-            if not reason or kept.mean() <= 0:  # below zero no step helps
-                break
+        kept = np.concatenate([kept, np.array([energies for _, energies in found])], axis=1)
+        reason, then = _judge(kept, coarse)
+        if then is _Then.STOP or spent == rounds:
+            break
+        if then is _Then.FINER:
+            step, coarse, kept = step / 2, kept, np.empty((chains, 0))
         # chains that went off start anew: a smaller step may hold them
         places = [place if np.isfinite(row).all() else objective.weights for place, row in found]
-        before = kept
-    mean = one_sample(kept.mean(axis=1))
+    mean = one_sample(kept.mean(axis=1) if np.isfinite(kept).all() else np.full(chains, math.nan))
     low, high = mean.interval(CONFIDENCE)
     return LocalLearningCoefficient(
         value=mean.value,
@@ -171,14 +175,14 @@ def local_learning_coefficient(
         low=float(low),
         high=float(high),
         rhat=split_rhat(kept),
-        coarse=coarse,
+        coarse=math.nan if coarse is None else float(coarse.mean()),
         converged=not reason,
         reason=reason,
-        step=step / 2**level,
+        step=step,
         gamma=pull,
         chains=chains,
-        draws=draws,
-        gradients=(level + 1) * chains * (burn_in + draws),
+        draws=kept.shape[1],
+        gradients=spent * chains * (burn_in + draws),
     )
 
 
@@ -218,35 +222,48 @@ class _Tempered:
         """
         centre, samples = self.objective.weights, self.objective.samples
         energies = np.empty(burn_in + draws)
+        noise = normal_like(centre, generator)
         for draw in range(burn_in + draws):
             batch = torch.randint(samples, (self.batch_size,), generator=generator).to(centre.device)
             losses, gradient = batch_gradient(self.objective, batch, weights)
-            energies[draw] = self.temperature * float((losses - self.base[batch]).double().mean())
+            energy = self.temperature * float((losses - self.base[batch]).double().mean())
+            energies[draw] = energy if abs(energy) < MOST else math.inf
             force = self.temperature * gradient + self.gamma * (weights - centre)
-            weights = weights - step / 2 * force + math.sqrt(step) * normal_like(weights, generator)
+            after = normal_like(centre, generator)
+            weights = weights - step / 2 * force + math.sqrt(step) / 2 * (noise + after)
+            noise = after
         return weights, energies[burn_in:]
 
 
-def _doubt(kept: Floats, before: Floats) -> str:
-    """Why chains at one step, and at twice the step before, do not give a value; empty where they do."""
+class _Then(Enum):
+    STOP = auto()
+    FINER = auto()
+    LONGER = auto()
+
+
+def _judge(kept: Floats, coarse: Floats | None) -> tuple[str, _Then]:
+    """Why draws at one step, and those at twice the step, give no value (empty where they do), and what would help."""
     if not np.isfinite(kept).all():
-        return "the chains left the range of numbers; a smaller step is needed"
+        return "the chains left the range of numbers; a smaller step is needed", _Then.FINER
+    if coarse is None:
+        return "the step was not halved; more rounds are needed", _Then.FINER
     mean = one_sample(kept.mean(axis=1))
     if mean.value <= 0:
-        return "the chains found lower losses than the solution's, which is not at a minimum"
+        return "the chains found lower losses than the solution's, which is not at a minimum", _Then.STOP
     rhat = split_rhat(kept)
     if rhat > RHAT:
-        return f"the chains do not agree (split R-hat {rhat:.3f}, allowed {RHAT}); more draws are needed"
-    if mean.error > ERROR * mean.value:
-        share = mean.error / mean.value
-        return f"the standard error is {share:.0%} of the value, allowed {ERROR:.0%}; more draws or chains are needed"
-    if not np.isfinite(before).all():
-        return "at twice the step the chains left the range of numbers; a smaller step is needed"
-    change = welch(kept.mean(axis=1), before.mean(axis=1))
+        return f"the chains do not agree (split R-hat {rhat:.3f}, allowed {RHAT}); more draws are needed", _Then.LONGER
+    if not np.isfinite(coarse).all():
+        return "at twice the step the chains left the range of numbers; a smaller step is needed", _Then.FINER
+    change = welch(kept.mean(axis=1), coarse.mean(axis=1))
     if abs(change.value) > max(CHANGE * mean.value, 2 * change.error):
-        share = abs(change.value) / mean.value
-        return f"halving the step changed the value by {share:.0%}, allowed {CHANGE:.0%}; a smaller step is needed"
-    return ""
+        share = f"{abs(change.value) / mean.value:.0%}"
+        return f"halving the step changed the value by {share}, allowed {CHANGE:.0%}; a smaller is needed", _Then.FINER
+    if change.error > ERROR * mean.value:
+        share = f"{change.error / mean.value:.1%}"
+        why = f"the effect of the step is known to {share} of the value, allowed {ERROR:.0%}; more draws are needed"
+        return why, _Then.LONGER
+    return "", _Then.STOP
 
 
 def split_rhat(draws: Floats) -> float:
@@ -259,6 +276,8 @@ def split_rhat(draws: Floats) -> float:
         The square root of total over within-half variance; 1 where halves agree (Gelman et al., Bayesian Data Analysis,
         3rd edition, section 11.4). 1 where nothing varies, NaN where a draw is not finite.
     """
+    if not np.isfinite(draws).all():
+        return math.nan
     half = draws.shape[1] // 2
     halves = np.concatenate([draws[:, -2 * half : -half], draws[:, -half:]])
     within = float(halves.var(axis=1, ddof=1).mean())

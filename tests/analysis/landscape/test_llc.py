@@ -27,9 +27,9 @@ def test_a_quadratic_has_half_its_dimensions():
     found = local_learning_coefficient(objective, gamma=gamma, seed=1)
     assert found.converged, found.reason
     assert found.value == pytest.approx(20.0, rel=0.1)
-    exact = (held / (held + gamma) / (1 - found.step * (held + gamma) / 4)).sum() / 2  # of the dynamics with its step
+    exact = (held / (held + gamma)).sum() / 2
     assert found.low < exact < found.high
-    assert found.gradients in (1000, 1500, 2000)
+    assert found.gradients in range(1000, 3500, 500)
 
 
 def test_the_prior_takes_away_directions_flatter_than_itself():
@@ -37,7 +37,7 @@ def test_the_prior_takes_away_directions_flatter_than_itself():
     objective = of_function(lambda w: (torch.as_tensor(curvature) * (w - 1) ** 2).sum() / 2, np.ones(40), samples=1000)
     gamma = 40.0
     held = _temperature(1000) * curvature
-    found = local_learning_coefficient(objective, gamma=gamma, draws=150, seed=2)
+    found = local_learning_coefficient(objective, gamma=gamma, draws=100, seed=2)
     assert found.converged, found.reason
     assert found.value == pytest.approx((held / (held + gamma)).sum() / 2, rel=0.1)
 
@@ -55,7 +55,7 @@ def _regression(samples=500, size=30, seed=0):
 def test_a_linear_regression_has_half_its_coefficients_also_from_mini_batches():
     module, *data = _regression()
     with untouched(module):
-        found = local_learning_coefficient(Objective(module, *data), gamma=0.5, draws=150, halvings=4, seed=3)
+        found = local_learning_coefficient(Objective(module, *data), gamma=0.5, draws=150, rounds=6, seed=3)
     assert found.converged, found.reason
     assert found.value == pytest.approx(15.0, rel=0.1)
 
@@ -85,7 +85,7 @@ def test_normal_crossings_have_the_value_of_quadrature():
     objective = of_function(lambda w: (w[:40] * w[40:]).square().sum(), np.zeros(80), samples=1000)
     gamma = 10.0
     exact = 40 * _crossing_value(_temperature(1000), gamma)
-    found = local_learning_coefficient(objective, gamma=gamma, step=0.03, draws=150, batch_size=1, seed=4)
+    found = local_learning_coefficient(objective, gamma=gamma, step=0.01, draws=150, rounds=6, batch_size=1, seed=4)
     assert found.converged, found.reason
     assert found.value == pytest.approx(exact, rel=0.1)
     assert exact < 20  # half of what 80 regular directions would have
@@ -93,49 +93,53 @@ def test_normal_crossings_have_the_value_of_quadrature():
 
 def test_away_from_a_minimum_it_is_not_converged():
     objective = of_function(lambda w: (w @ w) / 2, np.ones(10), samples=1000)
-    found = local_learning_coefficient(objective, gamma=1.0)
+    found = local_learning_coefficient(objective, gamma=1.0, rounds=4)
     assert not found.converged
+    assert found.gradients == 1000  # more would not help
     assert "lower losses than the solution's" in found.reason
     assert found.value < 0
     assert found.as_rows()["converged"] == 0
 
 
+@pytest.mark.slow
 def test_a_step_that_is_unstable_is_halved_until_it_is_not():
     objective = of_function(lambda w: 50 * ((w - 1) ** 2).sum(), np.ones(40), samples=1000)
     limit = 4 / (_temperature(1000) * 100)
-    found = local_learning_coefficient(objective, gamma=1.0, step=1.5 * limit, halvings=5)
+    found = local_learning_coefficient(objective, gamma=1.0, step=1.5 * limit, rounds=6)
     assert found.converged, found.reason
-    assert found.step < limit / 4
+    assert found.step < limit
     assert found.value == pytest.approx(20.0, rel=0.1)
-    stuck = local_learning_coefficient(objective, gamma=1.0, step=500 * limit, draws=200, halvings=1)
+    stuck = local_learning_coefficient(objective, gamma=1.0, step=500 * limit, rounds=2)
     assert not stuck.converged
     assert "range of numbers" in stuck.reason
     assert "value" not in stuck.as_rows()
 
 
-def test_a_large_step_is_told_by_what_halving_changes():
-    objective = of_function(lambda w: 50 * ((w - 1) ** 2).sum(), np.ones(40), samples=1000)
-    found = local_learning_coefficient(objective, gamma=1.0, step=3.6 / (_temperature(1000) * 100), halvings=1)
+def test_the_noise_of_small_mini_batches_is_told_by_what_halving_changes():
+    objective = Objective(*_regression())
+    step = 0.5 / _temperature(500)
+    found = local_learning_coefficient(objective, gamma=5.0, step=step, batch_size=8, rounds=2)
     assert not found.converged
     assert "halving the step changed the value by" in found.reason
+    assert found.value > 18
 
 
 def test_chains_that_have_not_mixed_are_told():
     objective = of_function(lambda w: 0.01 * ((w - 1) ** 2).sum(), np.ones(10), samples=1000)
-    found = local_learning_coefficient(objective, gamma=1.0, step=1e-3)
+    found = local_learning_coefficient(objective, gamma=1.0, step=1e-3, draws=40, rounds=3)
     assert not found.converged
     assert "the chains do not agree" in found.reason
 
 
 def test_few_dimensions_need_more_draws_and_say_so():
     objective = of_function(lambda w: ((w - 1) ** 2).sum(), np.ones(1), samples=1000)
-    found = local_learning_coefficient(objective, gamma=1.0, draws=60)
+    found = local_learning_coefficient(objective, gamma=1.0, draws=40, rounds=3)
     assert not found.converged
     assert "more draws" in found.reason
 
 
 @pytest.mark.slow
-def test_the_interval_covers_the_value_of_the_dynamics():
+def test_the_interval_covers():
     curvature, gamma = np.full(8, 2.0), 50.0
     held = _temperature(100) * curvature
     step = 0.5 / (held[0] + gamma)
@@ -145,9 +149,9 @@ def test_the_interval_covers_the_value_of_the_dynamics():
             lambda w: (torch.as_tensor(curvature) * (w - 1) ** 2).sum() / 2, np.ones(8), samples=100
         )
         found = local_learning_coefficient(
-            objective, gamma=gamma, step=step, draws=60, burn_in=15, halvings=1, batch_size=1, seed=1000 * seed
+            objective, gamma=gamma, step=step, draws=60, burn_in=15, rounds=2, batch_size=1, seed=1000 * seed
         )
-        exact = (held / (held + gamma) / (1 - found.step * (held + gamma) / 4)).sum() / 2
+        exact = (held / (held + gamma)).sum() / 2
         covered.append(found.low < exact < found.high)
     assert np.mean(covered) > 0.86
 
@@ -156,14 +160,16 @@ def test_it_does_not_change_when_scale_invariant_weights_are_scaled():
     found = []
     for scale in (1.0, 4.0):
         objective = Objective(*normed_network(scale=scale), parameters=["0.weight"])
-        found.append(local_learning_coefficient(objective, draws=20, burn_in=5))
+        found.append(local_learning_coefficient(objective, draws=10, burn_in=5, rounds=2))
     assert found[1].value == pytest.approx(found[0].value, rel=1e-6)
     assert found[1].step == pytest.approx(16 * found[0].step, rel=1e-6)
 
 
 def test_the_same_seed_gives_the_same_value_and_another_does_not():
     objective = Objective(*relu_network())
-    values = [local_learning_coefficient(objective, draws=20, seed=seed).value for seed in (0, 0, 100)]
+    values = [
+        local_learning_coefficient(objective, draws=10, burn_in=5, rounds=2, seed=seed).value for seed in (0, 0, 100)
+    ]
     assert values[0] == values[1] != values[2]
 
 
@@ -180,12 +186,13 @@ def test_rhat_is_that_of_the_formula():
     drifting = generator.standard_normal((4, 2001)) + np.linspace(0, 4, 2001)
     assert split_rhat(drifting) > 1.2  # whole chains agree
     assert split_rhat(np.ones((4, 10))) == 1.0
+    assert math.isnan(split_rhat(np.full((4, 10), np.inf)))
 
 
 def test_every_wrong_setting_is_named():
     objective = Objective(*normed_network(), norms=Norms.BATCH)
     with pytest.raises(SpecError) as fault:
-        local_learning_coefficient(objective, chains=3, draws=2, halvings=0)
+        local_learning_coefficient(objective, chains=3, draws=2, rounds=1)
     assert len(fault.value.faults) == 4
     with pytest.raises(SpecError, match="gamma must be given where all weights are 0"):
         local_learning_coefficient(of_quadratic(np.eye(2), np.zeros(2), at=np.zeros(2)))

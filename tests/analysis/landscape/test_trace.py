@@ -44,17 +44,9 @@ def test_without_eigenvalues_it_is_hutchinsons_estimator_and_less_sure(mlp):
 def test_wanted_error_is_reached_whatever_the_sign(mlp):
     matrix, exact = mlp
     for sign in (1, -1):  # a negative running mean stops a rule that compares without its size
-<<<<<<< HEAD
-        spectrum = eigenvalues(lambda v, sign=sign: sign * (matrix @ v), 1066)
-        found = [
-            trace(lambda v, sign=sign: sign * (matrix @ v), 1066, spectrum, probes=2000, relative_error=0.02, seed=seed)
-            for seed in range(60)
-        ]
-=======
         product = (sign * matrix).matmul
         spectrum = eigenvalues(product, 1066)
         found = [trace(product, 1066, spectrum, probes=2000, relative_error=0.02, seed=seed) for seed in range(60)]
->>>>>>> curv
         errors = np.array([sign * one.value / exact - 1 for one in found])
         assert np.sqrt((errors**2).mean()) <= 0.026  # the rms of 60 has an error of a tenth; a pilot of 12 adds to it
         assert np.mean([one.low <= sign * exact <= one.high for one in found]) >= 0.88

@@ -82,7 +82,7 @@ def test_an_error_gives_the_width_by_error():
 
 
 def test_adaptive_widths_do_not_change_when_layers_are_scaled_against_each_other_but_unit_ones_do():
-    found = [Objective(*relu_network(scale=scale)) for scale in (1.0, 5.0)]
+    found = [Objective(*relu_network(scale=scale)) for scale in (1.0, 50.0)]
     adaptive, unit = (
         [random_width(objective, direction=direction, tolerance=1e-3).value for objective in found]
         for direction in (Direction.ADAPTIVE, Direction.UNIT)
