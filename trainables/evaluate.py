@@ -14,7 +14,7 @@ from trainables.noise import prepare
 from trainables.norm_statistics import reestimate_norms, reestimate_stacked
 from trainables.population import to_module_layout
 from trainables.precision import computes_in_bfloat16, master_dtype
-from trainables.sample_values import Samples, judged_loop, judged_stacked, with_batch_statistics
+from trainables.sample_values import Samples, judged_loop, judged_stacked, quick_part, with_batch_statistics
 from trainables.spec import Recipe
 from trainables.stacking import Stacked, batched_form
 from trainables.tasks.base import Task, errors
@@ -243,7 +243,8 @@ class Evaluator:
         data = self._arena.splits[split]
         if self._stacked is None:
             module = self._module.eval() if batch is None else with_batch_statistics(self._module)
-            judged = judged_loop(module, weights, data, draws, self._yardstick, batch=batch)
+            size = batch or quick_part(data.x[0])
+            judged = judged_loop(module, weights, data, draws, self._yardstick, batch=size)
             losses, wrong = (torch.stack(parts) for parts in zip(*judged, strict=True))
         else:
             transposed = to_module_layout(weights, self._stacked.transposed)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainables.arena import StackedSplit
     from trainables.evaluate import Yardstick
 
-__all__ = ["ELEMENTS", "SAMPLES", "Samples", "judged_loop", "judged_stacked", "with_batch_statistics"]
+__all__ = ["ELEMENTS", "SAMPLES", "Samples", "judged_loop", "judged_stacked", "quick_part", "with_batch_statistics"]
 
 ELEMENTS = 1 << 18  # input elements in one batched forward: its activations then stay in a core's cache
 MOST_ELEMENTS = 1 << 22  # beyond, the samples of large data sets are taken in parts
@@ -40,6 +40,18 @@ class Samples:
 
     losses: Tensor
     wrong: Tensor
+
+
+def quick_part(x: Tensor) -> int:
+    """How many samples at once a single module takes quickest, for its activations then stay in a core's cache.
+
+    Args:
+        x: stored samples, `[n, ...]`.
+
+    Returns:
+        At least 16; thousands on a GPU.
+    """
+    return CUDA_SAMPLES if x.is_cuda else max(16, ELEMENTS // max(1, x[0].numel()))
 
 
 def _in_parts(at_once: int, work: Work) -> Judged:

@@ -11,7 +11,7 @@ from analysis.landscape.mixtures import Weights
 from analysis.landscape.norms import batch_norms, with_norms
 from analysis.landscape.policy import Norms, PathNorms
 from trainables.norm_statistics import batches_of
-from trainables.sample_values import Samples, with_batch_statistics
+from trainables.sample_values import Samples, quick_part, with_batch_statistics
 from trainables.spec import SpecError
 from trainables.tasks.base import errors
 
@@ -81,7 +81,7 @@ class ModulePoints:
         scale_invariant: Sequence[str] = (),
         norm_split: str = "train",
         batch_size: int = 128,
-        at_once: int = 1000,
+        at_once: int | None = None,
     ) -> None:
         """Bind an architecture to data.
 
@@ -93,7 +93,7 @@ class ModulePoints:
             scale_invariant: names of the parameters that the loss does not feel a common factor of.
             norm_split: the split on whose inputs batch norms are re-estimated.
             batch_size: of training, for batch statistics.
-            at_once: samples in one forward pass in eval mode.
+            at_once: samples in one forward pass in eval mode; None takes what is quickest.
 
         Raises:
             SpecError: no such `norm_split`, names that are no parameters, or a loss that differs between two calls.
@@ -147,11 +147,11 @@ class ModulePoints:
                 self._point_at(self._module, weights, row)
                 with_norms(self._module, Norms.REESTIMATED, inputs)
 
-    def _samples(self, module: nn.Module, weights: Weights, split: str, size: int) -> Samples:
+    def _samples(self, module: nn.Module, weights: Weights, split: str, size: int | None) -> Samples:
         if split not in self._splits:
             raise SpecError([f"split must be one of {', '.join(self._splits)}, found {split!r}"])
         x, y = self._splits[split]
-        return self._judge(module, weights, [(x[span], y[span]) for span in batches_of(len(x), size)])
+        return self._judge(module, weights, [(x[span], y[span]) for span in batches_of(len(x), size or quick_part(x))])
 
     @torch.no_grad()
     def _judge(self, module: nn.Module, weights: Weights, parts: Sequence[tuple[Tensor, Tensor]]) -> Samples:
