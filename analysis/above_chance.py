@@ -1,4 +1,8 @@
-"""Which accuracies are more than luck: exact binomial tests, corrected for how many there are."""
+"""Which accuracies are more than luck: exact binomial tests, corrected for how many there are.
+
+A network that always answers with one class is no better than chance only where the classes are balanced. On sets whose
+largest class holds more than its share, give that share as `chance`.
+"""
 
 import numpy as np
 import numpy.typing as npt

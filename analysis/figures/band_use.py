@@ -1,6 +1,7 @@
 """Which Fourier bands the solutions use: accuracy on test images of one band, or without it, by learning rate."""
 
 from collections.abc import Mapping
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -11,18 +12,22 @@ from analysis.above_chance import above_chance
 from analysis.arms import Arm
 from analysis.estimates import mean_estimate
 from analysis.features import feature_table
-from analysis.figures.style import INK, LOOKS, PALE, Marks, legend, lr_axis, new_figure, shade
+from analysis.figures.style import INK, LOOKS, PALE, Marks, lr_axis, new_figure, shade
 from analysis.study import Study
 
 __all__ = ["BAND_VARIANTS", "band_use_table", "draw_band_use"]
 
 BAND_VARIANTS: Mapping[str, str] = {
     "published": "one band alone, as published",
-    "renormalised": "one band alone, mean 0 and standard deviation 1",
+    "renormalised": "one band alone, at mean 0, spread 1",
     "radial": "one ring of frequencies alone",
     "randomised": "one band taken from another image",
 }
 """Column `split` of the probe `band_accuracy`, with what the network is shown."""
+
+
+_LOOK = {"background": 0, "dc": 0, "low": 1, "mid": 2, "high": 3, "whole": 4}
+"""A band looks the same in every panel; rings are numbered as they come, behind `dc`."""
 
 
 def band_use_table(study: Study, arm: Arm, quality: str, confidence: float) -> pd.DataFrame:
@@ -90,14 +95,22 @@ def draw_band_use(table: pd.DataFrame, marks: Marks) -> Figure:
     """
     variants = [name for name in BAND_VARIANTS if (table["variant"] == name).any()]
     figure, panels = new_figure(0.9 + 2.3 * len(variants), rows=len(variants))
+    figure.subplots_adjust(right=0.8)
     for panel, variant in zip(panels, variants, strict=True):
         own = table[table["variant"] == variant]
         _draw_bands(panel, own)
-        panel.set_title(BAND_VARIANTS[variant], loc="right", fontsize=9, color=INK)
         panel.set_ylabel("accuracy, %")
         lr_axis(panel, marks.lrs, label=panel is panels[-1])
         shade(panel, marks, names=panel is panels[0], band=True)
-        legend(panel, columns=2 if own["band"].nunique() > 4 else 1)
+        panel.legend(
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            title="\n".join(wrap(BAND_VARIANTS[variant], 22)),
+            title_fontsize=8.5,
+            fontsize=8.5,
+            alignment="left",
+            frameon=False,
+        )
         panel.tick_params(colors=INK)
     return figure
 
@@ -106,7 +119,7 @@ def _draw_bands(panel: Axes, table: pd.DataFrame) -> None:
     """Means with their intervals, one line for each band; chance below them."""
     panel.axhline(100 * table["chance"].iloc[0], color=PALE, linewidth=1.2, zorder=1)
     for number, band in enumerate(table["band"].unique()):
-        rows, look = table[table["band"] == band], LOOKS[number % len(LOOKS)]
+        rows, look = table[table["band"] == band], LOOKS[_LOOK.get(band, number) % len(LOOKS)]
         panel.plot(rows["lr"], 100 * rows["accuracy"], **look, mfc="white", ms=4.5, linewidth=1.4, label=_words(band))
         panel.vlines(rows["lr"], 100 * rows["low"], 100 * rows["high"], color=look["color"], linewidth=1.2)
 

@@ -24,7 +24,8 @@ def learned_when_table(line: Timeline, arm: Arm, order: Order, confidence: float
     Args:
         line: accuracies along training.
         arm: its arm.
-        order: features by name, or each network's own in descending order of accuracy at its last measured step.
+        order: features by name, or each network's own in descending order of accuracy at its last measured step; there
+            sorting pulls apart what differs by noise alone, at earlier steps it does not.
         confidence: nominal coverage.
 
     Returns:

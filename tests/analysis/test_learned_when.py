@@ -43,6 +43,7 @@ def learned(study):
     first = np.array([rng.permutation([0, 1, 3, NEVER]) for _ in range(24)]).reshape(12, 2, FEATURES)
     first[:, 1, 0] = 1  # at the second rate feature 0 always comes at step 100
     first[:5, 1, 1], first[5:, 1, 1] = 2, NEVER  # in 5 of 12 networks
+    first[:6, 1, 2], first[6:, 1, 2] = 3, NEVER  # in half of them
     return first
 
 
@@ -93,6 +94,8 @@ def test_order_by_name_counts_censored_networks(study, learned):
     assert rare["step"] == np.inf
     assert rare["step_low"] == 200  # half may well have learned it
     assert rare["step_high"] == np.inf
+    half = table.loc[(1e-2, "feature_02")]
+    assert (half["learned"], half["step"], half["step_low"]) == (0.5, np.inf, 400)
     places = table.loc[1e-2]["place"]
     assert places.sum() == pytest.approx(1 + 2 + 3 + 4)
     order = np.where(learned[:, 1] == NEVER, 10**6, learned[:, 1])
