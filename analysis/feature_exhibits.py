@@ -17,6 +17,7 @@ from analysis.figures.style import marks_of, render
 from analysis.findings import Findings
 from analysis.learned_when import Mark, Order, learning_order, timeline
 from analysis.probing.frames import pair_frame, solution_frame
+from analysis.probing.solutions import names_of
 from analysis.words import quality_words
 
 __all__ = ["feature_exhibits"]
@@ -43,7 +44,7 @@ def feature_exhibits(found: Findings) -> Iterator[Exhibit]:
     Yields:
         The exhibits, in reading order; those without data are left out.
     """
-    for make in (_features, _bands, _representation, _collapse, _similarity, _when):
+    for make in (_features, _best, _bands, _representation, _collapse, _similarity, _when):
         exhibit = make(found)
         if exhibit is not None:
             yield exhibit
@@ -62,6 +63,26 @@ def _features(found: Findings) -> Exhibit | None:
         f"{interval_words(found)}; a mean over both describes neither.",
         drawing=render(draw_feature_use(table, _locked_points(found), marks_of(found))),
         table=table,
+    )
+
+
+def _best(found: Findings) -> Exhibit | None:
+    """The best feature of every solution, in both ways to take the others out."""
+    frame = solution_frame(found.study, found.arm, "feature_accuracy")
+    index = ["unit", "place", "lr", "data_seed", "seed", "solution", "split"]
+    best = frame.groupby(index, observed=True)["value"].max().reset_index().rename(columns={"split": "key"})
+    named = set(names_of(found.arm))
+    return _measures(
+        found,
+        best[best["solution"].isin(named)],
+        [
+            Panel(key="probe", label="switched off, %", line=100 * LOCKED, line_words="locked above", factor=100),
+            Panel(key="resampled", label="resampled, %", line=100 * LOCKED, factor=100),
+        ],
+        name="best-feature",
+        title="The best feature of every solution",
+        caption="Accuracy of each network on its best single feature: the others on the class border (switched off, as "
+        "published), or drawn from their distribution over both classes (resampled).",
     )
 
 

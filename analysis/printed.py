@@ -1,6 +1,7 @@
 """Each analysis as a command prints it: words for people, the same as JSON."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from analysis.arms import lr_text
 from analysis.band_report import analyse, fault_words
 from analysis.basin import basin_of
 from analysis.decay.report import decay_content
+from analysis.features import feature_rows, feature_table
 from analysis.figures.band_use import band_use_table
 from analysis.figures.basin_geometry import basin_geometry_table
 from analysis.figures.feature_use import feature_use_table
@@ -95,6 +97,12 @@ def _features(directory: Path) -> Printed:
             shown = table[[name for name in _FEATURE_COLUMNS if name in table]]
             words.append(f"solutions: {found.feature_quality}\n{_text(shown)}")
             data["table"] = _records(table)
+        resampled = feature_table(study, found.arm, split="resampled")
+        if resampled is not None:
+            rows = feature_rows(resampled, found.qualities, found.arm, found.feature_quality, confidence)
+            other = feature_use_table(replace(found, feature_rows=rows))
+            words.append(f"the others resampled\n{_text(other[[n for n in _FEATURE_COLUMNS if n in other]])}")
+            data["resampled"] = _records(other)
         bands = band_use_table(study, found.arm, found.feature_quality, confidence)
         if not bands.empty:
             wide = bands.pivot_table(index=["variant", "lr"], columns="band", values="accuracy", observed=True)

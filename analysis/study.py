@@ -138,7 +138,8 @@ def _headline(arms: Sequence[Arm], wanted: Mapping[str, Scalar]) -> Arm:
 
 def _averages(tables: Tables) -> list[str]:
     """Averages of weights that the first phase ends with, planned or measured, smallest window first."""
-    groups = {str(name) for name in tables.probes["group"].cat.categories if str(name).startswith("swa@")}
+    kept = map(str, tables.probes["group"].cat.categories)
+    groups = {name for name in kept if name.startswith("swa@") and "~" not in name}
     planned = tables.manifest["sweep"]["phases"][0].get("swa") or {}
     groups |= {f"swa@{window}" for window in planned.get("windows", ())}
     return sorted(groups, key=lambda name: int(name.removeprefix("swa@")))

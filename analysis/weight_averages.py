@@ -20,13 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.geometry import PointEvaluator
 from analysis.seed_groups import SeedGroup
 from trainables.spec import SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from analysis.landscape.points import PointEvaluator
     from trainables.checkpoint import Checkpoints
 
 __all__ = ["Kind", "Solution", "affordable", "average_weights", "measure", "run_counts", "solutions"]
@@ -139,7 +139,7 @@ def affordable(groups: Sequence[SeedGroup], each: float, seconds: float) -> tupl
     raise SpecError([f"two runs take about {least / 60:,.0f} minutes here, more than a report waits for"])
 
 
-def measure(evaluator: PointEvaluator, checkpoints: "Checkpoints", group: SeedGroup) -> pd.DataFrame:
+def measure(evaluator: "PointEvaluator", checkpoints: "Checkpoints", group: SeedGroup) -> pd.DataFrame:
     """Measure all solutions of a group.
 
     Args:

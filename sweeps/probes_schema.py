@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from analysis.landscape.policy import Norms
+from analysis.landscape.policy import Norms, PathNorms
 from analysis.probing.spec import FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec
 from sweeps.fields import Count, Number, Part
 
@@ -48,6 +48,7 @@ class GeometryProbes(Part):
     samples: Count = _GEOMETRY.samples
     points: Annotated[int, Number, Field(ge=3)] = _GEOMETRY.points
     norms: Norms = _GEOMETRY.norms
+    line_norms: PathNorms = _GEOMETRY.line_norms
 
 
 class FeatureProbes(Part):

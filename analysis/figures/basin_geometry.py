@@ -17,7 +17,7 @@ def basin_geometry_table(measured: pd.DataFrame, arm: Arm, confidence: float) ->
     """Medians over seeds, by learning rate and pair.
 
     Args:
-        measured: from `analysis.geometry.geometry`.
+        measured: `analysis.basin.Basin.pairs`.
         arm: its arm.
         confidence: nominal coverage.
 

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.border import Border
-from analysis.figures.style import LOOKS, Marks, legend, lr_axis, new_figure, shade
+from analysis.figures.style import LOOKS, Marks, lr_axis, new_figure, shade
 
 __all__ = ["border_table", "draw_border"]
 
@@ -48,7 +48,8 @@ def draw_border(border: Border, table: pd.DataFrame, marks: Marks) -> Figure:
         label = f"its margin, {100 * margin:g} points"
         rule.axhline(100 * margin, color=look["color"], linestyle=":", linewidth=1.1, label=label)
     rule.set_yscale("symlog", linthresh=1, linscale=0.6)
-    rule.set_ylim(bottom=-0.1)
+    rule.set_ylim(-0.15, 120)
+    rule.set_yticks([0, 0.5, 1, 3, 10, 30, 100], ["0", "0.5", "1", "3", "10", "30", "100"])
     rule.set_ylabel("points")
     inside = table[(table["border"] > 0) & np.isfinite(table["border"])]
     for number, (spread, part) in enumerate(inside.groupby("spread", sort=True)):
@@ -63,15 +64,18 @@ def draw_border(border: Border, table: pd.DataFrame, marks: Marks) -> Figure:
             label=f"spread at most {100 * float(str(spread)):g}",
         )
     moved.set_yscale("log")
+    moved.set_yticks([0.1, 0.5, 1, 2], ["0.1", "0.5", "1", "2"])
+    moved.minorticks_off()
     moved.set_ylabel("margin on the barrier, points")
     for panel in (rule, moved):
         lr_axis(panel, marks.lrs, label=panel is moved)
         shade(panel, marks, names=panel is rule)
         if np.isfinite(border.value) and border.value > 0:
             panel.axvline(border.value, color="#000000", linewidth=1.4)
-            low, high = max(border.low, marks.lrs[0]), min(border.high, marks.lrs[-1])
+            # an end beyond the rates of regime 2 is drawn as far as these go: the caption says that it is open
+            low, high = max(border.low, border.rates[0]), min(border.high, border.rates[-1])
             if np.isfinite(low) and np.isfinite(high):
                 panel.axvspan(low, high, ymin=0.97, ymax=1, color="#000000", linewidth=0)
         if panel.get_legend_handles_labels()[0]:
-            legend(panel)
+            panel.legend(loc="upper left", bbox_to_anchor=(0.0, 0.93), fontsize=8.5, framealpha=0.85, edgecolor="none")
     return figure

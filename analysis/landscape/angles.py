@@ -45,10 +45,10 @@ def angles(solutions: Weights, pairs: Sequence[tuple[int, int]], names: Sequence
         names: parameters that make up the vector.
 
     Returns:
-        [pairs] radians, in [0, pi].
+        [pairs] radians, in [0, pi]; NaN where a vector is 0, which has no direction.
 
     Raises:
-        SpecError: no such parameter, or a vector of norm 0.
+        SpecError: no such parameter.
     """
     units = _units(solutions, names)
     return np.array([_angle(units[a], units[b]) for a, b in pairs], dtype=np.float64)
@@ -62,10 +62,10 @@ def angle_matrix(solutions: Weights, names: Sequence[str]) -> Floats:
         names: parameters that make up the vector.
 
     Returns:
-        [S, S] radians, symmetric, with a diagonal of 0.
+        [S, S] radians, symmetric, with a diagonal of 0; NaN beside a vector that is 0.
 
     Raises:
-        SpecError: no such parameter, or a vector of norm 0.
+        SpecError: no such parameter.
     """
     units = _units(solutions, names)
     out = np.zeros((len(units), len(units)))
@@ -79,10 +79,7 @@ def _units(solutions: Weights, names: Sequence[str]) -> Tensor:
     if unknown or not names:
         raise SpecError([f"angles need names of parameters, found {unknown[0] if unknown else 'none'!r}"])
     flat = torch.cat([solutions[name].double().flatten(1) for name in names], dim=1)
-    norms = flat.norm(dim=1, keepdim=True)
-    if not bool((norms > 0).all()):
-        raise SpecError(["angles need weights of a norm above 0, found a solution that is 0"])
-    units: Tensor = flat / norms
+    units: Tensor = flat / flat.norm(dim=1, keepdim=True)
     return units
 
 

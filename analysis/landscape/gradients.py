@@ -6,24 +6,28 @@ those names with `Norms.BATCH`. The noise is the trace of the per-sample gradien
 scale tr S / |G|^2 (McCandlish et al. 2018, arXiv 1812.06162), the batch size at which noise and signal are equal.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from analysis.invariance.student import Difference, one_sample
 from analysis.landscape.minibatch import batch_gradient, batches
 from analysis.landscape.objective import Objective
 from trainables.spec import SpecError
 
-__all__ = ["CONFIDENCE", "GradientStatistics", "gradient_statistics"]
+__all__ = ["CONFIDENCE", "GradientStatistics", "gradient_statistics", "statistics_of"]
 
 Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 """Nominal coverage of every interval here."""
+ROUNDING = 1e-12
+"""Of a squared gradient: a smaller squared deviation is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +40,7 @@ class GradientStatistics:
         batch_norm_se: its standard error over mini-batches.
         noise: tr S, trace of the covariance of single samples' gradients, without bias for randomly ordered samples.
         noise_low: lower end of its 95 % interval (jackknife over mini-batches, on the logarithm).
-        noise_high: upper end.
+        noise_high: upper end; infinite where all noise comes from a single mini-batch.
         noise_scale: tr S / |G|^2 in samples, |G|^2 freed of the noise in it; None where that leaves nothing, so that
             the gradient cannot be told from 0.
         noise_scale_low: lower end of its 95 % interval (jackknife on the inverse); None where the interval holds no
@@ -61,7 +65,7 @@ class GradientStatistics:
     samples: int
 
     def as_rows(self) -> dict[str, float]:
-        """Row keys and numbers; what could not be told is left out.
+        """Row keys and finite numbers; what could not be told is left out.
 
         The keys `effective_*` hold norms times ||w|| and noise times ||w||^2: the same numbers on the unit sphere. They
         are invariant where all the weights are scale-invariant, and mean nothing elsewhere (see `invariants`).
@@ -73,13 +77,14 @@ class GradientStatistics:
             "noise_scale_low": self.noise_scale_low,
             "noise_scale_high": self.noise_scale_high,
         }
-        return {
+        rows = {
             **gradient,
             **noise,
             **{key: value for key, value in scale.items() if value is not None},
             **{f"effective_{key}": value * self.weight_norm for key, value in gradient.items()},
             **{f"effective_{key}": value * self.weight_norm**2 for key, value in noise.items()},
         }
+        return {key: value for key, value in rows.items() if math.isfinite(value)}
 
 
 def gradient_statistics(objective: Objective, *, batch_size: int) -> GradientStatistics:
@@ -106,14 +111,29 @@ def gradient_statistics(objective: Objective, *, batch_size: int) -> GradientSta
                 f"at most {objective.samples // 3} does"
             ]
         )
-    gradients = torch.stack([batch_gradient(objective, part)[1] for part in parts]).double()
+    gradients = torch.stack([batch_gradient(objective, part)[1] for part in parts])
+    return statistics_of(gradients, [part.stop - part.start for part in parts], objective.weights)
+
+
+def statistics_of(gradients: Tensor, sizes: Sequence[int], weights: Tensor) -> GradientStatistics:
+    """The statistics of given mini-batch gradients.
+
+    Args:
+        gradients: mean gradient of each mini-batch, `[K, P]`.
+        sizes: samples in each, K.
+        weights: the solution, `[P]`.
+
+    Returns:
+        The statistics.
+    """
+    gradients = gradients.double()
     products: Floats = (gradients @ gradients.T).cpu().numpy()
-    sizes = np.array([part.stop - part.start for part in parts], dtype=np.float64)
+    counts = np.array(sizes, dtype=np.float64)
     norms = one_sample(np.sqrt(np.diag(products)))
-    noise, low, high = _noise(products, sizes)
-    scale, scale_low, scale_high = _noise_scale(products, sizes)
+    noise, low, high = _noise(products, counts)
+    scale, scale_low, scale_high = _noise_scale(products, counts)
     return GradientStatistics(
-        norm=float(np.sqrt(_mean_sq(products, sizes))),
+        norm=math.sqrt(_mean_sq(products, counts)),
         batch_norm=norms.value,
         batch_norm_se=float(norms.error),
         noise=noise,
@@ -122,9 +142,9 @@ def gradient_statistics(objective: Objective, *, batch_size: int) -> GradientSta
         noise_scale=scale,
         noise_scale_low=scale_low,
         noise_scale_high=scale_high,
-        weight_norm=float(objective.weights.double().norm()),
-        batches=len(parts),
-        samples=objective.samples,
+        weight_norm=float(weights.double().norm()),
+        batches=len(sizes),
+        samples=sum(sizes),
     )
 
 
@@ -137,18 +157,24 @@ def _mean_sq(products: Floats, sizes: Floats) -> float:
 def _trace(products: Floats, sizes: Floats) -> float:
     """Tr S: the mean square between groups (one-way analysis of variance), whose expectation does not need equal sizes.
 
-    sum_k b_k |g_k - G|^2 / (K - 1).
+    sum_k b_k |g_k - G|^2 / (K - 1); 0 where it is no more than rounding.
     """
     weights = sizes / sizes.sum()
     towards = products @ weights
     deviations = np.diag(products) - 2 * towards + weights @ towards
-    return float(sizes @ np.maximum(deviations, 0.0)) / (len(sizes) - 1)
+    deviations[deviations < ROUNDING * np.diag(products)] = 0.0
+    return float(sizes @ deviations) / (len(sizes) - 1)
 
 
 def _inverse_scale(products: Floats, sizes: Floats) -> float:
     """|G|^2 / tr S, |G|^2 without bias: E|mean of n samples|^2 = |G|^2 + tr S / n."""
     trace = _trace(products, sizes)
-    return _mean_sq(products, sizes) / trace - 1 / float(sizes.sum())
+    return _mean_sq(products, sizes) / trace - 1 / float(sizes.sum()) if trace > 0 else math.inf
+
+
+def _log_trace(products: Floats, sizes: Floats) -> float:
+    trace = _trace(products, sizes)
+    return math.log(trace) if trace > 0 else -math.inf
 
 
 def _noise(products: Floats, sizes: Floats) -> tuple[float, float, float]:
@@ -156,15 +182,15 @@ def _noise(products: Floats, sizes: Floats) -> tuple[float, float, float]:
     value = _trace(products, sizes)
     if value == 0:
         return 0.0, 0.0, 0.0
-    half = _half_width(lambda *kept: float(np.log(max(_trace(*kept), np.finfo(float).tiny))), products, sizes)
-    return value, value * float(np.exp(-half)), value * float(np.exp(half))
+    half = _half_width(_log_trace, products, sizes)
+    return value, value * math.exp(-half), value * math.exp(half)
 
 
 def _noise_scale(products: Floats, sizes: Floats) -> tuple[float | None, float | None, float | None]:
     """Tr S / |G|^2 and its interval, found on the inverse: there a gradient of 0 is a number like others."""
-    if _trace(products, sizes) == 0:
-        return 0.0, 0.0, 0.0
     inverse = _inverse_scale(products, sizes)
+    if math.isinf(inverse):
+        return 0.0, 0.0, 0.0
     half = _half_width(_inverse_scale, products, sizes)
     value, low, high = (1 / x if x > 0 else None for x in (inverse, inverse + half, inverse - half))
     return value, low, high
@@ -176,6 +202,8 @@ def _half_width(statistic: Callable[[Floats, Floats], float], products: Floats, 
     left_out = np.array(
         [statistic(products[np.ix_(kept, kept)], sizes[kept]) for kept in ~np.eye(count, dtype=np.bool_)]
     )
+    if not np.isfinite(left_out).all():  # all noise comes from a single mini-batch
+        return math.inf
     error = float(np.sqrt((count - 1) / count * ((left_out - left_out.mean()) ** 2).sum()))
     low, high = Difference(value=0.0, error=error, df=count - 1, n=count, sd=error).interval(CONFIDENCE)
     return (high - low) / 2

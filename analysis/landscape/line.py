@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from analysis.landscape.barriers import Barrier, Definition, barrier, excess
 from analysis.landscape.mixtures import ELEMENTS, Weights, finite, mixed, on_sphere
-from analysis.landscape.points import PathNorms, Points, judged
+from analysis.landscape.points import Points, judged
+from analysis.landscape.policy import PathNorms
 from trainables.spec import SpecError
 
 __all__ = ["GRID", "ROUNDS", "Line", "lines"]

@@ -77,8 +77,8 @@ class LocalLearningCoefficient:
     gradients: int
 
     def as_rows(self) -> dict[str, float]:
-        """Row keys and numbers; only where `converged` is 1 is `value` an estimate."""
-        return {
+        """Row keys and finite numbers; only where `converged` is 1 is `value` an estimate."""
+        rows = {
             "value": self.value,
             "value_se": self.standard_error,
             "value_low": self.low,
@@ -89,6 +89,7 @@ class LocalLearningCoefficient:
             "step": self.step,
             "gamma": self.gamma,
         }
+        return {key: value for key, value in rows.items() if math.isfinite(value)}
 
 
 def local_learning_coefficient(

@@ -1,6 +1,5 @@
 """Losses and gradients of some of an objective's samples."""
 
-import torch
 from torch import Tensor
 
 from analysis.landscape.objective import Objective
@@ -38,7 +37,4 @@ def batch_gradient(
     Returns:
         Losses `[B]` and gradient `[P]`, from one forward and one backward pass.
     """
-    at = (objective.weights if weights is None else weights).detach().clone().requires_grad_(True)
-    losses = objective._losses(at, samples)  # type: ignore[arg-type]  # indexes tensors, as slices do
-    (gradient,) = torch.autograd.grad(losses.mean(), at)
-    return losses.detach(), gradient
+    return objective.batch_gradient(samples, weights)

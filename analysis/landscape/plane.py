@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from analysis.landscape.mixtures import ELEMENTS, Weights, finite, on_sphere, take
-from analysis.landscape.points import PathNorms, Points, judged
+from analysis.landscape.points import Points, judged
+from analysis.landscape.policy import PathNorms
 from trainables.spec import SpecError
 
 __all__ = ["MARGIN", "RESOLUTION", "Plane", "plane"]

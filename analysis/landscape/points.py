@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from analysis.landscape.mixtures import Weights
 from analysis.landscape.norms import batch_norms, with_norms
-from analysis.landscape.policy import Norms
+from analysis.landscape.policy import Norms, PathNorms
 from trainables.norm_statistics import batches_of
 from trainables.sample_values import Samples, with_batch_statistics
 from trainables.spec import SpecError
@@ -19,24 +18,13 @@ from trainables.tasks.base import errors
 if TYPE_CHECKING:
     from trainables.evaluate import Evaluation
 
-__all__ = ["ModulePoints", "PathNorms", "PointEvaluator", "Points", "judged"]
+__all__ = ["ModulePoints", "PointEvaluator", "Points", "judged"]
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 _TRIED = 64
 _JUDGED = 1 << 12
 """Samples whose outputs are compared with their targets at once, where one network has fewer."""
-
-
-class PathNorms(StrEnum):
-    """With which statistics batch norms normalise between solutions; without batch norms all three are the same."""
-
-    REESTIMATED = "reestimated"
-    """Eval mode after re-estimation on the training inputs at every point, on every split."""
-    TRAIN_BATCH = "train_batch"
-    """The training split with the statistics of each batch, as in training; other splits as above."""
-    MIXED = "mixed"
-    """Running statistics are mixed as weights are. It can hide a barrier; for comparison only."""
 
 
 class Points(Protocol):

@@ -25,6 +25,8 @@ FIRST = 0.05
 """Of the weights' norm: how far the first look goes."""
 FARTHEST_STEP = 4.0
 """Most that a look goes beyond the one before: what rises and falls again within may be missed."""
+SLOW = 0.6
+"""Share of the interval that is left by a look after which the next one halves it."""
 
 
 class Direction(StrEnum):
@@ -247,7 +249,7 @@ def _crossing(
             low, low_rise = at, found
         else:
             high, high_rise = at, found
-        halve = high - low > before / 2
+        halve = high - low > SLOW * before
     return (low + high) / 2, True
 
 

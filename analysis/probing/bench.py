@@ -1,5 +1,6 @@
 """Kept solutions brought back to life: networks, data and evaluators of a results folder's checkpoints."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analysis.landscape.policy import Norms
 from analysis.probing.jobs import Job, fault_row
+from analysis.probing.kept import architecture, load
 from analysis.probing.solutions import Solution
 from trainables.build import build_task
 from trainables.checkpoint import Checkpoints
@@ -39,16 +41,11 @@ class Bench:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """What all solutions were trained by.
-
-        Raises:
-            SpecError: they were trained by several recipes.
-        """
+        """What most of the solutions were trained by: a foreign one among them must not decide."""
         keys = [solution.key for start in self._job.starts for solution in start.solutions]
-        recipes = {self.checkpoints.recipe(key).recipe_id: self.checkpoints.recipe(key) for key in keys}
-        if len(recipes) > 1:
-            raise SpecError([f"solutions of one arm must share a recipe, found {len(recipes)}"])
-        return next(iter(recipes.values()))
+        counts = Counter(architecture(self.checkpoints, key) for key in keys)
+        usual = counts.most_common(1)[0][0]
+        return self.checkpoints.recipe(next(key for key in keys if architecture(self.checkpoints, key) == usual))
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -72,21 +69,20 @@ class Bench:
                 yield fault_row(solution, self.checkpoints, f"{self._job.measure}: {' '.join(error.faults)}")
 
     def weights(self, solution: Solution) -> "dict[str, Tensor]":
-        """One solution's parameters and buffers, name to `[1, *shape]`."""
-        return self.checkpoints.weights([solution.key])
-
-    def module(self, solution: Solution, weights: "dict[str, Tensor]") -> "nn.Module":
-        """A solution as a module of its own, in eval mode.
+        """One solution's parameters and buffers, name to `[1, *shape]`.
 
         Raises:
-            SpecError: the weights do not fit the network that the recipe builds.
+            SpecError: they cannot be read, are not finite, or are those of another network.
         """
+        loaded = load(self.checkpoints, [solution.key], self.evaluator.shapes)
+        if loaded.faults:
+            raise SpecError(list(loaded.faults.values()))
+        return dict(loaded.weights)
+
+    def module(self, solution: Solution, weights: "dict[str, Tensor]") -> "nn.Module":
+        """A solution as a module of its own, in eval mode."""
         module = build_task(self.recipe, solution.data_seed).model().to(master_dtype(self.recipe))
-        try:
-            module.load_state_dict({name: tensor[0] for name, tensor in weights.items()})
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            raise SpecError([f"kept weights must fit the network of their recipe, found others: {reason}"]) from None
+        module.load_state_dict({name: tensor[0] for name, tensor in weights.items()})
         return module.eval()
 
     def samples_of(self, solution: Solution, split: str) -> int:

@@ -105,7 +105,7 @@ def representations(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
 
     def one(solution: Solution) -> Iterator[ProbeRow]:
         task = build_task(bench.recipe, solution.data_seed)
-        module = bench.module(solution, _finite(bench.weights(solution)))
+        module = bench.module(solution, bench.weights(solution))
         train, test = bench.data(solution, "train"), bench.data(solution, "test")
         found = representation_rows(module, train, test, classes=_classes(task), samples=job.spec.samples)
         yield from (_row(bench, solution, reading) for reading in found)
@@ -126,7 +126,7 @@ def _similarities(bench: Bench, start: Start, pairs: Sequence[tuple[str, str]]) 
         try:
             for solution in (a, b):
                 if solution.name not in seen:
-                    module = bench.module(solution, _finite(bench.weights(solution)))
+                    module = bench.module(solution, bench.weights(solution))
                     seen[solution.name] = activations(module, bench.data(solution, "test")[0])
         except SpecError:
             continue  # the single solutions' rows say why
@@ -150,17 +150,6 @@ def _row(bench: Bench, solution: Solution, reading: Reading, other: Solution | N
         n=reading.n,
         other_member_id=None if other is None else other.member_id,
     )
-
-
-def _finite(weights: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Weights that can be looked at.
-
-    Raises:
-        SpecError: they are not finite.
-    """
-    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-        raise SpecError(["weights must be finite, found NaN or infinity; this solution has no features"])
-    return weights
 
 
 def _classes(task: Task) -> int:

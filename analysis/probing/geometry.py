@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 
 from analysis.landscape.density import density as density_of
 from analysis.landscape.gradients import gradient_statistics
@@ -16,9 +15,9 @@ from analysis.landscape.policy import Norms
 from analysis.landscape.sharpness import sharpness as sharpness_of
 from analysis.landscape.trace import trace
 from analysis.landscape.width import Direction, random_width, width_towards
-from analysis.pair_rows import pair_rows
 from analysis.probing.bench import Bench
 from analysis.probing.jobs import Job, fault_row
+from analysis.probing.pair_rows import pair_rows, pair_table
 from analysis.probing.plane_rows import plane_rows
 from analysis.probing.solutions import SOLUTIONS, Solution
 from analysis.probing.spec import GeometrySpec
@@ -47,25 +46,13 @@ def barriers(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
         Rows of the probes `angle` and `barrier`.
     """
     bench = Bench(checkpoints, job)
-    sides = [
-        (start.by_name[a], start.by_name[b])
-        for start in job.starts
-        for a, b in job.pairs
-        if a in start.by_name and b in start.by_name
-    ]
-    if not sides:
+    table = pair_table(job.starts, job.pairs)
+    if table.empty:
         return
-    table = pd.DataFrame(
-        {
-            "member_id": [a.member_id for a, _ in sides],
-            "group": [a.group for a, _ in sides],
-            "other_member_id": [b.member_id for _, b in sides],
-            "other_group": [b.group for _, b in sides],
-            "data_seed": [a.data_seed for a, _ in sides],
-        }
-    )
     spec, radius = _spec(job), bench.recipe.sphere_radius
-    yield from pair_rows(bench.evaluator, checkpoints, table, radius=radius, points=spec.points, attempt=1)
+    yield from pair_rows(
+        bench.evaluator, checkpoints, table, radius=radius, points=spec.points, norms=spec.line_norms, attempt=1
+    )
 
 
 def planes(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:

@@ -8,11 +8,13 @@ asks anew, and the files of the old setting are removed then.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from analysis.arms import Arm
-from analysis.probing.solutions import SOLUTIONS, Solution, Start, pairs_of, starts_of
+from analysis.landscape.policy import Norms, PathNorms
+from analysis.probing.solutions import Solution, Start, pairs_of, starts_of
 from analysis.probing.spec import FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec, ProbeSpec
 from analysis.study import Study, load_study
 from trainables.checkpoint import Checkpoints
@@ -296,22 +298,20 @@ def _file(directory: Path, job_id: str) -> Path:
 
 
 def _geometry_spec(section: Mapping[str, Any]) -> GeometrySpec:
-    known = dict(section)
-    if "measures" in known:
-        known["measures"] = tuple(GeometryMeasure(name) for name in known["measures"])
-    return GeometrySpec(**_tuples(known))
+    kinds = {"measures": GeometryMeasure, "norms": Norms, "line_norms": PathNorms}
+    return GeometrySpec(**_typed(section, kinds))
 
 
 def _feature_spec(section: Mapping[str, Any]) -> FeatureSpec:
-    known = dict(section)
-    if "measures" in known:
-        known["measures"] = tuple(FeatureMeasure(name) for name in known["measures"])
-    return FeatureSpec(**_tuples(known))
+    return FeatureSpec(**_typed(section, {"measures": FeatureMeasure}))
 
 
-def _tuples(section: dict[str, Any]) -> dict[str, Any]:
-    if "norms" in section:
-        from analysis.landscape.policy import Norms
-
-        section["norms"] = Norms(section["norms"])
-    return {**section, "solutions": tuple(section.get("solutions", SOLUTIONS))}
+def _typed(section: Mapping[str, Any], kinds: Mapping[str, type[StrEnum]]) -> dict[str, Any]:
+    """A section as JSON holds it, with names as what they stand for."""
+    typed: dict[str, Any] = {}
+    for name, value in section.items():
+        if isinstance(value, list | tuple):
+            typed[name] = tuple(kinds[name](each) if name in kinds else each for each in value)
+        else:
+            typed[name] = kinds[name](value) if name in kinds else value
+    return typed

@@ -63,7 +63,7 @@ def plane_of(rows: pd.DataFrame) -> "Plane":
         The plane.
     """
     from analysis.landscape.plane import Plane
-    from analysis.landscape.points import PathNorms
+    from analysis.landscape.policy import PathNorms
 
     splits = {str(split): dict(zip(part["key"], part["value"], strict=True)) for split, part in rows.groupby("split")}
     first = next(iter(splits.values()))

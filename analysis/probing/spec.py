@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from analysis.landscape.policy import Norms
+from analysis.landscape.policy import Norms, PathNorms
 
 __all__ = ["FeatureMeasure", "FeatureSpec", "GeometryMeasure", "GeometrySpec", "ProbeSpec"]
 
@@ -49,7 +49,9 @@ class GeometrySpec:
         seeds: at most this many seeds at each learning rate; None for all.
         samples: training samples that curvature, gradients, sharpness and LLC look at, the first of the split.
         points: on the line between two solutions, both included, before the maximum is refined.
-        norms: batch-norm statistics of single solutions; on lines they are re-estimated at every point.
+        norms: batch-norm statistics of single solutions.
+        line_norms: batch-norm statistics on the line between two solutions: `reestimated` at every point,
+            `train_batch` as the published study has it, `mixed` as weights are.
     """
 
     measures: tuple[GeometryMeasure, ...] = (
@@ -64,6 +66,7 @@ class GeometrySpec:
     samples: int = 512
     points: int = 21
     norms: Norms = Norms.REESTIMATED
+    line_norms: PathNorms = PathNorms.REESTIMATED
 
 
 @dataclass(frozen=True, kw_only=True)

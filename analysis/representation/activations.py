@@ -119,7 +119,7 @@ def activations(
 
     Raises:
         SpecError: no such layer, or one that does not give a tensor with a row for each sample; no samples; a layer
-            with too many units; activations that are not finite.
+            with too many units; activations that are not finite; a network that returns no tensor.
     """
     seen = record(module, x, layers, maps=maps, samples=samples, batch_size=batch_size)
     return {name: layer.units for name, layer in seen.layers.items()}
@@ -209,23 +209,26 @@ class _Watch:
 
         return hook
 
-    def linear(self, layer: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+    def linear(self, layer: nn.Linear, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         """A hook that remembers the last linear layer to run."""
-        assert isinstance(layer, nn.Linear)
         self._last = layer, inputs[0], out
 
     def begin(self, samples: int) -> None:
         """Open a batch."""
         self._samples = samples
 
-    def end(self, output: Tensor, layers: Sequence[str] | None) -> None:
+    def end(self, output: Any, layers: Sequence[str] | None) -> None:
         """Close a batch that gave `output`."""
+        if not isinstance(output, Tensor):
+            raise SpecError(
+                [f"a network must return one tensor, found a {type(output).__name__}; wrap it in one that does"]
+            )
         self.head = None
         if self._last is not None:
             layer, features, logits = self._last
             if layers is None or PENULTIMATE in layers:
                 self._take(PENULTIMATE, features)
-            if output.dim() == 2 and output.shape == logits.shape and torch.equal(output, logits):
+            if output.dim() == 2 and (output is logits or torch.equal(output, logits)):
                 self.head = layer
         for name, seen in self._batch.items():
             self.parts.setdefault(name, []).append(seen)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from analysis.estimates import Estimate, share_estimate
+from analysis.representation.centring import finite
 from analysis.representation.intervals import as_rows, jackknife_error, student
 from trainables.spec import SpecError
 
@@ -78,12 +79,12 @@ def collapse(
         SpecError: shapes that do not fit, numbers that are not finite, a class with fewer than two samples, or class
             means that are all the same.
     """
-    h, own = features.double().numpy(), labels.long().numpy()
+    h, own = finite(features), labels.long().numpy()
     w = weight.detach().double().numpy()
     w = np.concatenate([-w, w]) if len(w) == 1 else w
     classes = len(w)
-    if not (np.isfinite(h).all() and np.isfinite(w).all()):
-        raise SpecError(["collapse needs finite features and weights, found NaN or infinity"])
+    if not np.isfinite(w).all():
+        raise SpecError(["collapse needs finite weights, found NaN or infinity; this network says nothing"])
     if w.shape[1] != h.shape[1] or not len(h) == len(own) == len(predictions):
         found = f"{tuple(weight.shape)}, {tuple(features.shape)}, {len(own)} labels, {len(predictions)} predictions"
         raise SpecError([f"collapse needs a weight [K, units] and features [n, units] of n labels, found {found}"])

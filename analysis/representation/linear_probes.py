@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from analysis.estimates import Estimate, share_estimate
+from analysis.representation.centring import finite
 from analysis.representation.intervals import as_rows
 from trainables.spec import SpecError
 
@@ -104,7 +105,8 @@ def linear_probe(
         The probe's quality.
 
     Raises:
-        SpecError: fewer than 20 samples, or a single class among those that are fitted.
+        SpecError: fewer than 20 samples, a single class among those that are fitted, or activations that are not
+            finite.
     """
     n = len(units)
     if n < 20 or not n == len(labels) == len(control):
@@ -112,9 +114,10 @@ def linear_probe(
     order = np.random.default_rng([seed, 0x5B]).permutation(n)
     parts = np.split(order, [int(FIT * n), int((FIT + VALIDATION) * n)])
     fitted = np.concatenate(parts[:2])
-    x = units.double().numpy()
-    scale = x[fitted].std(axis=0)
-    x = (x - x[fitted].mean(axis=0)) / np.where(scale > 0, scale, 1.0)
+    x = finite(units)
+    seen = x[fitted]
+    varies = seen.max(axis=0) > seen.min(axis=0)
+    x = (x - seen.mean(axis=0)) / np.where(varies, seen.std(axis=0), 1.0)
     right, strengths = [], []
     for targets in (labels.long().numpy(), control.long().numpy()):
         if len(np.unique(targets[parts[0]])) < 2:
@@ -128,6 +131,7 @@ def linear_probe(
 
 def _right(x: Floats, y: Ints, fit: Ints, judge: Ints, strength: float) -> npt.NDArray[np.bool_]:
     """Which samples of `judge` a probe fitted to `fit` classifies rightly."""
+    from scipy.linalg import LinAlgWarning
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
@@ -137,6 +141,9 @@ def _right(x: Floats, y: Ints, fit: Ints, judge: Ints, strength: float) -> npt.N
     )
     with warnings.catch_warnings():  # a probe is judged by what it says of other samples, converged or not
         warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.simplefilter(
+            "ignore", LinAlgWarning
+        )  # of Newton's method, which scikit-learn then gives up for L-BFGS
         probe.fit(x[fit], y[fit])
     found: npt.NDArray[np.bool_] = probe.predict(x[judge]) == y[judge]
     return found

@@ -69,7 +69,7 @@ def ranks(units: Tensor, confidence: float = 0.95) -> Ranks:
         The ranks.
 
     Raises:
-        SpecError: fewer than three samples, or activations that do not vary.
+        SpecError: fewer than three samples, or activations that do not vary or are not finite.
     """
     n = len(units)
     if n < 3:

@@ -60,8 +60,8 @@ def linear_cka(a: Tensor, b: Tensor, confidence: float = 0.95) -> Similarity:
         The similarity.
 
     Raises:
-        SpecError: different or fewer than five samples, or activations that hardly vary, for which the unbiased
-            estimate of their own dependence is not positive.
+        SpecError: different or fewer than five samples, activations that are not finite, or such that hardly vary, for
+            which the unbiased estimate of their own dependence is not positive.
     """
     if len(a) != len(b) or len(a) < 5:
         raise SpecError([f"CKA needs the same samples twice, at least 5, found {len(a)} and {len(b)}"])

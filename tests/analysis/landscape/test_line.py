@@ -12,7 +12,8 @@ from torch.optim.swa_utils import update_bn
 from analysis.landscape.barriers import Definition
 from analysis.landscape.line import lines
 from analysis.landscape.mixtures import mixed, stacked
-from analysis.landscape.points import ModulePoints, PathNorms
+from analysis.landscape.points import ModulePoints
+from analysis.landscape.policy import PathNorms
 from trainables.spec import SpecError
 
 

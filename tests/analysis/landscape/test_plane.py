@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from analysis.figures.plane import draw_plane, plane_table
+from analysis.figures.style import render
 from analysis.landscape.angles import angle_matrix, angles, compared_weights
 from analysis.landscape.line import lines
 from analysis.landscape.mixtures import stacked
@@ -156,5 +158,37 @@ def test_which_weights_are_compared():
     assert compared_weights(_places(lambda out, y: out[:, 0], scale_invariant=["w"])) == ("scale_invariant", ("w",))
     with pytest.raises(SpecError, match="names of parameters, found 'v'"):
         angles(_three([0.0, 1.0], [1.0, 0.0]), [(0, 1)], ["v"])
-    with pytest.raises(SpecError, match="norm above 0"):
-        angles(_three([0.0, 0.0], [1.0, 0.0]), [(0, 1)], ["w"])
+    assert np.isnan(angles(_three([0.0, 0.0], [1.0, 0.0]), [(0, 1)], ["w"])).all()
+
+
+# The figure
+
+
+def test_the_map_holds_the_grid_and_marks_the_three_solutions():
+    x = torch.zeros(4, 1)
+    points = ModulePoints(
+        Place(),
+        {"train": (x, x), "test": (x, x)},
+        lambda out, y: out.square().sum(1),
+        error=lambda out, y: out[:, 0] > 1,
+    )
+    found = plane(points, _three([0.0, 0.0], [2.0, 0.0], [1.0, 2.0]), resolution=7)
+    table = plane_table(found, ("low", "high", "swa"))
+    assert table["point"].tolist() == ["low", "high", "swa", *["grid"] * 49]
+    assert table["train_loss"][:3].tolist() == [0, 4, 5]
+    np.testing.assert_allclose(table["train_loss"], table["x"] ** 2 + table["y"] ** 2, atol=1e-9)
+    np.testing.assert_array_equal(table["test_error"], table["x"] > 1)
+    drawing = render(draw_plane(table))
+    assert drawing.png.startswith(b"\x89PNG")
+    text = drawing.svg.decode()
+    for words in ("training loss, nats", "test error, %", "low: 0", "high: 4", "swa: 5", "high: 100"):
+        assert f">{words}<" in text
+
+
+def test_a_map_without_heights_is_drawn_without_lines():
+    x = torch.zeros(4, 1)
+    points = ModulePoints(
+        Place(), {"train": (x, x), "test": (x, x)}, lambda out, y: 0 * out[:, 0], error=lambda out, y: y[:, 0]
+    )
+    found = plane(points, _three([0.0, 0.0], [2.0, 0.0], [1.0, 2.0]), resolution=3)
+    assert b"swa: 0" in render(draw_plane(plane_table(found, ("low", "high", "swa")))).svg

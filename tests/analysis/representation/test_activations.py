@@ -10,7 +10,7 @@ from torch import nn
 from analysis.representation.activations import SMALL, Maps, activations, layer_of, record
 from trainables.models.convnet import convnet_si
 from trainables.models.layers import GlobalAveragePool
-from trainables.models.mlp import mlp, mlp_si
+from trainables.models.mlp import mlp_si
 from trainables.models.vit import vit_small
 from trainables.spec import SpecError
 
@@ -113,6 +113,15 @@ def test_zeros_small_values_and_dead_channels_of_images():
     assert layer_of(maps, Maps.FLAT).alive.tolist() == [True] * 4 + [False] * 4
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_a_unit_is_alive_if_it_speaks_anywhere_once(batch_size):
+    images = torch.full((4, 3, 2, 2), -1.0)
+    images[0, 0, 1, 0] = images[3, 2, 0, 0] = 1.0
+    seen = record(nn.Sequential(nn.ReLU()), images, batch_size=batch_size).layers["0"]
+    assert seen.alive.tolist() == [True, False, True]
+    torch.testing.assert_close(seen.zeros, torch.tensor([11 / 12, 1.0, 1.0, 11 / 12]))
+
+
 def test_tokens_have_their_channels_last():
     torch.manual_seed(0)
     tokens = torch.randn(4, 7, 3)
@@ -166,14 +175,22 @@ def test_a_transformer_of_this_project_is_seen_by_its_feed_forward_layers_and_cl
     torch.testing.assert_close(module.head(found["penultimate"]), module.eval()(x))
 
 
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 3)
+
+    def forward(self, x):
+        return self.lstm(x)[0]
+
+
 def test_faults_are_one_sentence(perceptron, inputs):
-    unused = mlp((6,), 2, width=4, depth=1, norm="none", dropout=0.0)
-    unused.add_module("aside", nn.ModuleList([nn.Linear(2, 2)]))
     cases = [
         (perceptron, inputs, ["nowhere"], "names of the module's own, found \\['nowhere'\\]"),
         (perceptron, inputs[:0], None, "at least one sample, found 0"),
         (perceptron, inputs * torch.nan, None, "finite, found NaN or infinity in '2'"),
-        (nn.Sequential(nn.LSTM(6, 3)), inputs, ["0"], "a row for each sample, found \\['0'\\]"),
+        (Pair(), inputs, ["lstm"], "a row for each sample, found \\['lstm'\\]"),
+        (nn.LSTM(6, 3), inputs, None, "return one tensor, found a tuple"),
     ]
     for module, x, layers, words in cases:
         with pytest.raises(SpecError, match=words):

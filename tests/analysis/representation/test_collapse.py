@@ -84,7 +84,7 @@ def test_one_logit_is_two_with_opposite_weights():
     assert _collapse(h, labels, -right_way).nc3.value == pytest.approx(4)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 500), st.floats(0.01, 100))
 def test_a_common_rotation_shift_and_scales_do_not_matter(seed, scale):
     h, labels, weight, predictions = _random(seed)
@@ -117,7 +117,8 @@ def test_rows_and_faults():
         ((h, labels, weight[:3]), "each of 3 classes, found \\[30, 50, 20, 41\\]"),
         ((h, labels, weight[:, :5]), "\\(4, 5\\), \\(141, 7\\)"),
         ((np.ones_like(h), labels, weight), "class means that differ"),
-        ((h * np.nan, labels, weight), "finite"),
+        ((h * np.nan, labels, weight), "activations must be finite"),
+        ((h, labels, weight * np.inf), "finite weights"),
     ]
     for case, words in cases:
         with pytest.raises(SpecError, match=words):

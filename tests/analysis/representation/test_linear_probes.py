@@ -34,7 +34,7 @@ def test_best_possible_accuracy_of_two_gaussians_is_reached_and_chance_without_t
 def test_scales_and_dead_units_do_not_matter():
     labels, control = _labels(300, 3), _labels(300, 3, seed=5)
     x = _around(labels, 4, 3.0)
-    scaled = torch.cat([x * torch.tensor([1e-3, 1.0, 1e4, 7.0]) + 9.0, torch.zeros(300, 2)], dim=1)
+    scaled = torch.cat([x * torch.tensor([1e-3, 1.0, 1e4, 7.0]) + 9.0, torch.full((300, 2), 0.1)], dim=1)
     assert linear_probe(scaled, labels, control).accuracy == linear_probe(x, labels, control).accuracy
 
 
@@ -44,6 +44,15 @@ def test_where_noise_outnumbers_the_samples_a_strong_penalty_is_chosen():
     x[:, 1:20] += 0.8 * labels[:, None]
     assert linear_probe(x, labels, labels).strength < 0.1
     assert linear_probe(_around(_labels(4000), 2, 6.0), _labels(4000), _labels(4000)).accuracy.value > 0.99
+
+
+def test_where_the_difference_of_two_like_units_tells_the_class_a_weak_penalty_is_chosen():
+    labels = _labels(600)
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(600, 1))).repeat(1, 2)
+    x[:, 1] += 0.05 * (2 * labels - 1)
+    found = linear_probe(x, labels, labels)
+    assert found.accuracy.value > 0.99
+    assert found.strength >= 1
 
 
 def test_a_layer_that_knows_the_type_does_the_control_task():
@@ -105,3 +114,5 @@ def test_rows_and_faults():
         linear_probe(torch.zeros(19, 2), labels[:19], labels[:19])
     with pytest.raises(SpecError, match="two classes or more, found one"):
         linear_probe(torch.zeros(100, 2), torch.zeros(100), labels)
+    with pytest.raises(SpecError, match="must be finite"):
+        linear_probe(torch.full((100, 2), torch.nan), labels, labels)

@@ -41,7 +41,7 @@ def test_two_directions_by_hand():
     assert (found.n, found.units) == (12, 8)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3), st.sampled_from([(30, 6), (8, 20)]))
 def test_rotation_and_scale_do_not_matter(seed, scale, shape):
     x = np.random.default_rng(seed).normal(size=shape) ** 3
@@ -102,3 +102,5 @@ def test_rows_and_faults():
         ranks(torch.full((50, 3), 0.1))
     with pytest.raises(SpecError, match="at least 3 samples, found 2"):
         ranks(torch.eye(2))
+    with pytest.raises(SpecError, match="must be finite"):
+        ranks(torch.full((5, 2), torch.inf))

@@ -49,9 +49,13 @@ def test_every_measure_of_every_layer(module):
     assert found["collapse", "train", "nc1"].n == 100
     own = ranks(activations(module, test[0], samples=100)["2"]).stable_rank
     assert found["representation", "test", "2:stable_rank_high"].value == pytest.approx(own.high)
-    wrong = (module.eval()(train[0][:100])[:, 0] > 0) != (train[1][:100] > 0.5)
-    assert 0.02 < wrong.double().mean() < 0.98  # untrained: the network and its class means disagree
-    assert found["collapse", "train", "nc4"].value > 0
+    x, y = train[0][:100], train[1][:100]
+    features = module.eval()[:6](x)
+    means = torch.stack([features[y == c].mean(0) for c in (0, 1)])
+    nearest, decided = torch.cdist(features, means).argmin(1), (module(x)[:, 0] > 0).long()
+    differ = (nearest != decided).double().mean().item()
+    assert found["collapse", "train", "nc4"].value == pytest.approx(differ)
+    assert differ != (nearest != y).double().mean().item()  # untrained: decisions are not the labels
 
 
 def test_one_fault_does_not_stop_the_rest(module):

@@ -61,7 +61,7 @@ def test_identical_layers_are_alike(units):
     assert (*found.cka.interval, found.cka.value, found.biased) == pytest.approx((1, 1, 1, 1))
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 500), st.floats(1e-3, 1e3), st.sampled_from([3, 25]))
 def test_rotation_scale_shift_and_order_of_the_two_do_not_matter(seed, scale, units):
     generator = np.random.default_rng(seed)
@@ -102,6 +102,7 @@ def test_faults():
         (x, x[:9], "found 10 and 9"),
         (x[:4], x[:4], "at least 5"),
         (x, np.full((10, 2), 0.1), "noise or a constant"),
+        (x, x * np.nan, "must be finite"),
     ]:
         with pytest.raises(SpecError, match=words):
             _cka(a, b)
