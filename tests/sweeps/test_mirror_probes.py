@@ -52,19 +52,19 @@ def test_sharpness_and_the_barrier_between_low_and_high_are_shown_and_nothing_el
             CHORD,
             replace(CHORD, split="train", value=0.5),
             replace(CHORD, key="loss_chord"),
-            replace(CHORD, group="end~swa@20"),
+            replace(CHORD, group="end~swa@20", value=0.75),
             replace(CHORD, probe="angle"),
             replace(ROW, probe="fault", key="curvature: NaN weights", value=None, n=0),
         ],
     )
     (child,) = read_source(folder, limit=10).children
-    assert {point.key: (point.value, point.step) for point in child.points} == {
-        "final_train_lambda_1": (4.0, 30),
-        "final_train_trace": (9.0, 30),
-        "swa20_train_lambda_1": (2.0, 30),
-        "barrier_test_error": (0.25, 30),
-        "barrier_train_error": (0.5, 30),
-    }
+    assert sorted((point.key, point.value, point.step) for point in child.points) == [
+        ("barrier_test_error", 0.25, 30),
+        ("barrier_train_error", 0.5, 30),
+        ("final_train_lambda_1", 4.0, 30),
+        ("final_train_trace", 9.0, 30),
+        ("swa20_train_lambda_1", 2.0, 30),
+    ]
 
 
 def test_a_number_that_is_none_is_left_out(folder: RunFolder) -> None:
