@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from analysis.row_files import METADATA, write_table
 from sweeps.folder import RunFolder
-from trainables.parquet import METADATA, write_table
 from trainables.rows import MemberStatus, Status
 from trainables.spec import Member, Pack
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from analysis.row_files import EPOCH_SCHEMA, PROBE_SCHEMA
 from sweeps.folder import RunFolder
 from sweeps.members import MembersFile
-from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA
 from trainables.spec import SpecError
 
 __all__ = ["Answer", "ask", "connect"]

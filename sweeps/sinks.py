@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from analysis.row_files import EPOCH_SCHEMA, PROBE_SCHEMA, rows_table, write_table
 from sweeps.folder import RunFolder, write_json
 from sweeps.members import MembersFile, members_of, write_members
-from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA, rows_table, write_table
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
 
 __all__ = [

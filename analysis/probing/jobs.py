@@ -16,10 +16,10 @@ from analysis.arms import Arm
 from analysis.landscape.policy import Norms, PathNorms
 from analysis.probing.solutions import Solution, Start, pairs_of, starts_of
 from analysis.probing.spec import FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec, ProbeSpec
+from analysis.row_files import write_probes
 from analysis.study import Study, load_study
 from trainables.checkpoint import Checkpoints
 from trainables.ids import short_hash
-from trainables.parquet import write_probes
 from trainables.rows import ProbeRow
 from trainables.spec import SpecError
 
@@ -153,7 +153,7 @@ def pending(directory: Path, jobs: Sequence[Job]) -> list[Job]:
 def run_job(directory: Path, job: Job) -> JobEnd:
     """Measure, and write the rows.
 
-    Whatever a solution's weights, or code of the user's, make impossible becomes a row that says so.
+    What a solution's weights make impossible becomes a row that says so.
 
     Args:
         directory: the results folder.
@@ -161,13 +161,18 @@ def run_job(directory: Path, job: Job) -> JobEnd:
 
     Returns:
         How it ended.
+
+    Raises:
+        Exception: whatever the user's own task or model raises, or a full disk or memory; nothing is written then, and
+            the job is still to be done.
     """
     begun = time.perf_counter()
     checkpoints = Checkpoints(directory / "checkpoints")
     try:
         rows = list(_measures()[job.measure](checkpoints, job))
-    except Exception as error:  # tasks and models are the user's own code and may raise anything
-        rows = [fault_row(solution, checkpoints, _sentence(job, error)) for solution in job.solutions]
+    except SpecError as error:
+        sentence = f"{job.measure}: {' '.join(error.faults)}"
+        rows = [fault_row(solution, checkpoints, sentence) for solution in job.solutions]
     _remove_other_settings(directory, job)
     write_probes(_file(directory, job.job_id), rows)
     faults = dict.fromkeys(row.key for row in rows if row.probe == "fault")
@@ -196,12 +201,6 @@ def fault_row(solution: Solution, checkpoints: Checkpoints, sentence: str) -> Pr
         value=None,
         n=0,
     )
-
-
-def _sentence(job: Job, error: Exception) -> str:
-    """An error as one line."""
-    text = " ".join(error.faults) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
-    return f"{job.measure}: {' '.join(text.split())}"[:500]
 
 
 def _measures() -> Mapping[GeometryMeasure | FeatureMeasure, Callable[[Checkpoints, Job], Iterable[ProbeRow]]]:

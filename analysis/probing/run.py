@@ -22,21 +22,29 @@ def run_jobs(directory: Path, jobs: Sequence[Job], tell: Callable[[str], None]) 
         tell: takes a line now and then: how far it is and how long it will take.
 
     Returns:
-        How many jobs were run.
+        How many jobs were done. A job that breaks (the user's own task may raise anything) is told of and left for the
+        next time; the others go on.
     """
     todo = pending(directory, jobs)
     if todo:
         done = f", {len(jobs) - len(todo)} of them done before" if len(todo) < len(jobs) else ""
         tell(f"measuring {len(jobs)} parts{done}; interrupt at any time, the same command goes on")
     begun = told = time.monotonic()
+    failed = 0
     for number, job in enumerate(todo):
-        run_job(directory, job)
+        try:
+            run_job(directory, job)
+        except Exception as error:
+            failed += 1
+            tell(f"{job.what} {job.measure} of {len(job.starts)} networks broke: {_one_line(error)}")
         now = time.monotonic()
         if now - told >= _TELL_SECONDS and number + 1 < len(todo):
             left = (now - begun) / (number + 1) * (len(todo) - number - 1)
             tell(f"{number + 1} of {len(todo)} measured, about {_words(left)} left")
             told = now
-    return len(todo)
+    if failed:
+        tell(f"{failed} of {len(todo)} parts could not be measured; the same command tries them again")
+    return len(todo) - failed
 
 
 def first_guess(directory: Path) -> Callable[[Job], float]:
@@ -91,6 +99,12 @@ def run_within(directory: Path, jobs: Sequence[Job], seconds: float, first_guess
             run_job(directory, job)
         each = (time.monotonic() - start) / len(own)
     return ""
+
+
+def _one_line(error: Exception) -> str:
+    """An error's last line, with its kind."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1] if lines else 'without a word'}"
 
 
 def _words(seconds: float) -> str:

@@ -67,5 +67,5 @@ def test_faults_are_sentences(digits, tmp_path, capsys):
     assert main(["band", str(digits), "--out", str(tmp_path / "no" / "file")]) == 2
     error = capsys.readouterr().err
     assert error.count("error: ") == 4
-    assert "feature_accuracy" in error
+    assert "holds no checkpoints" in error
     assert "no checkpoints" in error

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import analysis.probing.jobs
 from analysis.probing.jobs import JobEnd
+from analysis.row_files import write_probes
 from sweeps.folder import RunFolder
-from trainables.parquet import write_probes
 from trainables.rows import ProbeRow
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import small
 
+from analysis.row_files import write_table
 from sweeps.cli import invoke
 from sweeps.mirror import MirrorError
 from sweeps.trial import is_disk_full
-from trainables.parquet import write_table
 
 
 def test_every_fault_of_a_run_is_told_at_once_and_nothing_is_written(

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import sweeps.mirror
+from analysis.row_files import EPOCH_SCHEMA, PROBE_SCHEMA, rows_table
 from sweeps.folder import RunFolder
 from sweeps.mirror import MirrorError, mirror, store_made_meanwhile
 from sweeps.mirror_records import MOST_ROWS, read_source
 from sweeps.mirror_stores import ClientStore, SqliteStore
-from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA, rows_table
 from trainables.rows import SCHEMA_VERSION, EpochRow, ProbeRow
 
 LRS = (1e-3, 8e-3)

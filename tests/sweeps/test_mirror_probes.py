@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.row_files import write_probes
 from sweeps.folder import RunFolder
 from sweeps.mirror_records import read_source
-from trainables.parquet import write_probes
 from trainables.rows import SCHEMA_VERSION, ProbeRow
 
 ROW = ProbeRow(

@@ -15,6 +15,7 @@ import small
 from rich.console import Console
 
 from analysis.probing.jobs import JobEnd
+from analysis.row_files import write_probes
 from sweeps.cli import invoke
 from sweeps.execute import Result, execute
 from sweeps.folder import RunFolder
@@ -24,7 +25,6 @@ from sweeps.plan import Plan
 from sweeps.probe_display import ProbeTally
 from sweeps.runner import Ending
 from sweeps.standing import standing
-from trainables.parquet import write_probes
 from trainables.rows import ProbeRow
 from trainables.spec import SpecError
 

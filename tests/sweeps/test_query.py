@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from analysis.row_files import EPOCH_SCHEMA, PROBE_SCHEMA
 from sweeps.folder import RunFolder
 from sweeps.plan import Plan, plan
 from sweeps.query import ask, connect
 from sweeps.sinks import ParquetSink
 from sweeps.standing import standing
 from sweeps.sweep import load_sweep
-from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
 from trainables.spec import Member, SpecError
 

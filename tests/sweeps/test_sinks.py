@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import small
 
+from analysis.row_files import EPOCH_SCHEMA, PROBE_SCHEMA, write_probes
 from sweeps.folder import RunFolder
 from sweeps.members import MembersFile, write_members
 from sweeps.sinks import (
@@ -17,7 +18,6 @@ from sweeps.sinks import (
     read_statuses,
     write_pack_statuses,
 )
-from trainables.parquet import EPOCH_SCHEMA, PROBE_SCHEMA, write_probes
 from trainables.rows import EpochRow, MemberStatus, ProbeRow, Status
 
 EPOCH = EpochRow(member_id="m", attempt=1, epoch=2, step=30, lr=0.1, train_loss=0.5, seconds=1.0)
