@@ -223,6 +223,10 @@ def _faulty(tmp_path, spoil):
     faults = [row for row in rows if row.probe == "fault"]
     assert {row.member_id for row in rows if row.probe == "barrier"} == {"m-low"}  # the rest goes on
     assert len(geometry(arm, checkpoints)) == 1
+    columns, said = measure(Evaluator(RECIPE, [3]), checkpoints, table[::-1], None, points=3, rounds=0)
+    assert columns["member_id"].tolist() == ["m-low"]  # though the pair before it is left out
+    assert columns["angle"].notna().all()
+    assert [each.key for each in said] == [(faults[0].member_id, "end")]
     (fault,) = faults
     assert (fault.value, fault.n, fault.group) == (None, 0, "end")
     return fault
