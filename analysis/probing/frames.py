@@ -81,8 +81,7 @@ def _rows(study: Study, arm: Arm, probe: str, mark: str) -> pd.DataFrame:
         split=rows["split"].astype(str),
         solution=_named(arm, members["quality"].to_numpy(), own.to_numpy()),
     )
-    if mark:
-        rows = rows[rows["group"].str.contains(mark, regex=False)]
+    rows = rows[rows["group"].str.contains("~", regex=False) == bool(mark)]
     return rows.sort_values(["unit", "place", "solution", "split", "key"], kind="stable")
 
 

@@ -82,10 +82,10 @@ def test_interval_covers_the_border_of_many_seeds():
     truth = found(*planted(np.random.default_rng(7), 9e-3, units=4000, edges=0.6))
     generator = np.random.default_rng(11)
     covered = []
-    for _ in range(200):
+    for _ in range(100):
         border = found(*planted(generator, 9e-3, edges=0.6))
         covered.append(border.low <= truth.lower and border.high >= truth.upper)
-    assert np.mean(covered) >= 0.90  # 200 studies: three standard errors below 0.95
+    assert np.mean(covered) >= 0.885  # 100 studies: three standard errors below 0.95
 
 
 @pytest.mark.parametrize("units", [2, 5])
