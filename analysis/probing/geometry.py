@@ -12,6 +12,7 @@ from analysis.landscape.llc import local_learning_coefficient
 from analysis.landscape.objective import Objective
 from analysis.landscape.plane import plane
 from analysis.landscape.policy import Norms
+from analysis.landscape.sharpness import asam
 from analysis.landscape.sharpness import sharpness as sharpness_of
 from analysis.landscape.trace import trace
 from analysis.landscape.width import Direction, random_width, width_towards
@@ -118,6 +119,8 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
     if bench.scale_free:
         raw = {name: values[name] for name in ("lambda_1", "lambda_min", "trace", "trace_se")}
         values |= {f"effective_{name}": effective_curvature(value, scale) for name, value in raw.items()}
+    else:  # raw curvature never stands alone
+        values["asam"] = asam(objective).value
     lr, largest = solution.lr, values["lambda_1"]
     if bench.recipe.sphere_radius is not None:
         largest = values.get("effective_lambda_1", largest * bench.recipe.sphere_radius**2)
