@@ -28,8 +28,8 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
         "Curvature of the solutions",
         "Of the train loss's Hessian at each solution. Edge ratio: learning rate of the last steps times the largest "
         "eigenvalue, over its limit of stability; above 1 a quadratic would be left. Effective values, of the weights "
-        "scaled to norm 1, do not change with the scale of scale-invariant weights; raw ones do. Where weights are not all "
-        "scale-invariant, ASAM sharpness stands beside the raw values instead.",
+        "scaled to norm 1, do not change with the scale of scale-invariant weights; raw ones do. Where weights are "
+        "not all scale-invariant, ASAM sharpness stands beside the raw values instead.",
         (
             Panel(key="edge_ratio", label="edge ratio", line=1.0, line_words="edge of stability"),
             Panel(key="effective_lambda_1", label="effective largest eigenvalue"),
