@@ -1,6 +1,6 @@
 """Geometry of kept solutions as rows: each function measures one part for the solutions of one job."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -81,21 +81,55 @@ def planes(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
 
 
 def curvature(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
-    """Eigenvalues, trace and density of the Hessian, the edge ratio, and effective forms.
+    """Rows of the probe `curvature`: eigenvalues and trace of the Hessian, the edge ratio, effective forms."""
+    return _of_each(checkpoints, job, "curvature", _spec(job).norms, _curvature)
 
-    Args:
-        checkpoints: the kept weights.
-        job: which solutions.
 
-    Yields:
-        Rows of the probe `curvature`.
-    """
+def density(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Rows of the probe `density`: quantiles of the Hessian's eigenvalues, and the share that is negative."""
+    return _of_each(checkpoints, job, "density", _spec(job).norms, _density)
+
+
+def gradients(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Rows of the probe `gradient`: norm and noise with the statistics of each batch, as in training."""
+    return _of_each(checkpoints, job, "gradient", Norms.BATCH, _gradient)
+
+
+def llc(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Rows of the probe `llc`: the local learning coefficient, and whether its chains converged."""
+    return _of_each(checkpoints, job, "llc", Norms.REESTIMATED, _llc)
+
+
+def sharpness(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
+    """Rows of the probes `sharpness` and `width`: SAM, ASAM, average; along random directions and towards others."""
     bench = Bench(checkpoints, job)
 
     def one(solution: Solution) -> Iterator[ProbeRow]:
         with bench.objective(solution, _spec(job).norms) as objective:
-            values = _curvature(objective, solution, bench)
-            yield from bench.rows(solution, "curvature", values, n=objective.samples)
+            yield from bench.rows(solution, "sharpness", sharpness_of(objective).as_rows(), n=objective.samples)
+            for direction in Direction:
+                width = random_width(objective, direction=direction).as_rows()
+                yield from bench.rows(solution, "width", width, n=objective.samples)
+            for other in _others(job, solution):
+                towards = width_towards(objective, bench.flat(objective.names, other)).as_rows()
+                yield from bench.pair_rows(solution, other, "width", towards, n=objective.samples)
+
+    yield from bench.each(one)
+
+
+def _of_each(
+    checkpoints: Checkpoints,
+    job: Job,
+    probe: str,
+    norms: Norms,
+    measure: Callable[[Objective, Solution, Bench], dict[str, float]],
+) -> Iterator[ProbeRow]:
+    """The numbers of every single solution of a job."""
+    bench = Bench(checkpoints, job)
+
+    def one(solution: Solution) -> Iterator[ProbeRow]:
+        with bench.objective(solution, norms) as objective:
+            yield from bench.rows(solution, probe, measure(objective, solution, bench), n=objective.samples)
 
     yield from bench.each(one)
 
@@ -129,77 +163,28 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
     return values
 
 
-def density(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
-    """Quantiles of the Hessian's eigenvalues, and how many of them are negative.
-
-    Args:
-        checkpoints: the kept weights.
-        job: which solutions.
-
-    Yields:
-        Rows of the probe `density`.
-    """
-    bench = Bench(checkpoints, job)
-
-    def one(solution: Solution) -> Iterator[ProbeRow]:
-        with bench.objective(solution, _spec(job).norms) as objective:
-            dtype, device = objective.weights.dtype, objective.weights.device
-            found = density_of(objective.hessian, objective.size, dtype=dtype, device=device)
-            values = {f"q{round(100 * share):02d}": found.quantile(share) for share in QUANTILES}
-            below = found.cdf(np.zeros(1))
-            ends = {"negative": below.value, "negative_low": below.low, "negative_high": below.high}
-            values |= {name: float(value[0]) for name, value in ends.items()}
-            yield from bench.rows(solution, "density", values, n=objective.samples)
-
-    yield from bench.each(one)
+def _density(objective: Objective, solution: Solution, bench: Bench) -> dict[str, float]:
+    del solution, bench
+    found = density_of(
+        objective.hessian, objective.size, dtype=objective.weights.dtype, device=objective.weights.device
+    )
+    below = found.cdf(np.zeros(1))
+    ends = {"negative": below.value, "negative_low": below.low, "negative_high": below.high}
+    return {f"q{round(100 * share):02d}": found.quantile(share) for share in QUANTILES} | {
+        name: float(value[0]) for name, value in ends.items()
+    }
 
 
-def gradients(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
-    """Norm and noise of the gradient with the statistics of each batch, as in training.
-
-    Args:
-        checkpoints: the kept weights.
-        job: which solutions.
-
-    Yields:
-        Rows of the probe `gradient`.
-    """
-    bench = Bench(checkpoints, job)
-
-    def one(solution: Solution) -> Iterator[ProbeRow]:
-        with bench.objective(solution, Norms.BATCH) as objective:
-            size = max(1, min(bench.recipe.batch_size, objective.samples // FEWEST_BATCHES))
-            values = gradient_statistics(objective, batch_size=size).as_rows()
-            if not bench.scale_free:
-                values = {key: value for key, value in values.items() if not key.startswith("effective_")}
-            yield from bench.rows(solution, "gradient", values, n=objective.samples)
-
-    yield from bench.each(one)
+def _gradient(objective: Objective, solution: Solution, bench: Bench) -> dict[str, float]:
+    del solution
+    size = max(1, min(bench.recipe.batch_size, objective.samples // FEWEST_BATCHES))
+    values = gradient_statistics(objective, batch_size=size).as_rows()
+    return {key: value for key, value in values.items() if bench.scale_free or not key.startswith("effective_")}
 
 
-def sharpness(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
-    """SAM and ASAM sharpness and the width of the basin, along random directions and towards the other solutions.
-
-    Args:
-        checkpoints: the kept weights.
-        job: which solutions.
-
-    Yields:
-        Rows of the probes `sharpness` and `width`.
-    """
-    bench = Bench(checkpoints, job)
-
-    def one(solution: Solution) -> Iterator[ProbeRow]:
-        with bench.objective(solution, _spec(job).norms) as objective:
-            yield from bench.rows(solution, "sharpness", sharpness_of(objective).as_rows(), n=objective.samples)
-            for direction in Direction:
-                width = random_width(objective, direction=direction).as_rows()
-                yield from bench.rows(solution, "width", width, n=objective.samples)
-            for other in _others(job, solution):
-                towards = width_towards(objective, bench.flat(objective.names, other)).as_rows()
-                yield from bench.pair_rows(solution, other, "width", towards, n=objective.samples)
-
-    yield from bench.each(one)
+def _llc(objective: Objective, solution: Solution, bench: Bench) -> dict[str, float]:
+    del solution, bench
+    return local_learning_coefficient(objective, batch_size=min(64, objective.samples)).as_rows()
 
 
 def _others(job: Job, solution: Solution) -> list[Solution]:
@@ -208,26 +193,6 @@ def _others(job: Job, solution: Solution) -> list[Solution]:
     named = start.by_name
     other = {a if b == solution.name else b for a, b in job.pairs if solution.name in (a, b)}
     return [named[name] for name in named if name in other and name in SOLUTIONS]
-
-
-def llc(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
-    """The local learning coefficient.
-
-    Args:
-        checkpoints: the kept weights.
-        job: which solutions.
-
-    Yields:
-        Rows of the probe `llc`.
-    """
-    bench = Bench(checkpoints, job)
-
-    def one(solution: Solution) -> Iterator[ProbeRow]:
-        with bench.objective(solution, Norms.REESTIMATED) as objective:
-            found = local_learning_coefficient(objective, batch_size=min(64, objective.samples))
-            yield from bench.rows(solution, "llc", found.as_rows(), n=objective.samples)
-
-    yield from bench.each(one)
 
 
 def _spec(job: Job) -> GeometrySpec:
