@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.arms import FINAL, Arm
-from analysis.border import Border, border_of, sensitivity
+from analysis.border import Border, Evidence, border_of, sensitivity
 from analysis.findings import Findings
 from analysis.probing.frames import fault_frame, pair_frame, solution_frame
 from analysis.probing.plane_rows import plane_of
@@ -119,12 +119,12 @@ def _border(found: Findings, pairs: pd.DataFrame) -> tuple[Border | None, pd.Dat
     barriers = np.full(arm.shape, np.nan)
     barriers[own["unit"].to_numpy(dtype=int), own["place"].to_numpy(dtype=int)] = own["train_error"]
     errors = found.qualities.error[..., _later(arm)]
-    inputs = (errors, barriers, found.majority, arm.lrs, arm.clusters)
+    evidence = Evidence(errors=errors, barriers=barriers, regime=found.majority, lrs=arm.lrs, clusters=arm.clusters)
     confidence = found.study.settings.confidence
-    border = border_of(*inputs, confidence=confidence, generator=np.random.default_rng([41, arm.number]))
+    border = border_of(evidence, confidence=confidence, generator=np.random.default_rng([41, arm.number]))
     if border is None:
         return None, pd.DataFrame()
-    return border, sensitivity(*inputs, confidence=confidence, generator=np.random.default_rng([43, arm.number]))
+    return border, sensitivity(evidence, confidence=confidence, generator=np.random.default_rng([43, arm.number]))
 
 
 def _later(arm: Arm) -> list[int]:

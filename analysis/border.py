@@ -11,6 +11,7 @@ The border is the geometric mean of the last rate that does and the first that d
 interval, which is never narrower than that bracket.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ import pandas as pd
 from analysis.estimates import bootstrap_weights, finite_or_none, percentiles
 from analysis.regimes import Regime
 
-__all__ = ["BARRIER", "SPREAD", "Border", "border_of", "sensitivity"]
+__all__ = ["BARRIER", "SPREAD", "Border", "Evidence", "border_of", "sensitivity"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -78,12 +79,27 @@ class Border:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the rule looks at.
+
+    Attributes:
+        errors: [U, L, F] test errors after F later rates; NaN where not measured.
+        barriers: [U, L] train error barriers between the lowest and highest later rate's solutions.
+        regime: [L] the regime of each initial rate.
+        lrs: [L] ascending.
+        clusters: [U] cluster of each seed; whole clusters are resampled.
+    """
+
+    errors: Floats
+    barriers: Floats
+    regime: npt.NDArray[np.int8]
+    lrs: Floats
+    clusters: Ints
+
+
 def border_of(
-    errors: Floats,
-    barriers: Floats,
-    regime: npt.NDArray[np.int8],
-    lrs: Floats,
-    clusters: Ints,
+    evidence: Evidence,
     *,
     confidence: float,
     generator: np.random.Generator,
@@ -93,11 +109,7 @@ def border_of(
     """Find the border.
 
     Args:
-        errors: [U, L, F] test errors after F later rates, F at least 2; NaN where not measured.
-        barriers: [U, L] train error barriers between the lowest and highest later rate's solutions.
-        regime: [L] the regime of each initial rate.
-        lrs: [L] ascending.
-        clusters: [U] cluster of each seed; whole clusters are resampled.
+        evidence: of one arm.
         confidence: nominal coverage.
         generator: for the bootstrap.
         spread: margin on errors.
@@ -106,11 +118,11 @@ def border_of(
     Returns:
         The border; None without rates of regime 2, without two later rates, or where no barrier was measured.
     """
-    inside = regime == Regime.CHAOTIC_EQUILIBRIUM
-    if not inside.any() or errors.shape[-1] < 2 or not np.isfinite(barriers[:, inside]).any():
+    inside = evidence.regime == Regime.CHAOTIC_EQUILIBRIUM
+    errors, barriers, rates = evidence.errors[:, inside], evidence.barriers[:, inside], evidence.lrs[inside]
+    if not inside.any() or errors.shape[-1] < 2 or not np.isfinite(barriers).any():
         return None
-    errors, barriers, rates = errors[:, inside], barriers[:, inside], lrs[inside]
-    _, codes = np.unique(clusters, return_inverse=True)
+    _, codes = np.unique(evidence.clusters, return_inverse=True)
     count = int(codes.max()) + 1
     ones = np.ones((1, len(errors)))
     spreads, medians = _spreads(errors, ones)[0], _medians(barriers, ones)[0]
@@ -139,11 +151,7 @@ def border_of(
 
 
 def sensitivity(
-    errors: Floats,
-    barriers: Floats,
-    regime: npt.NDArray[np.int8],
-    lrs: Floats,
-    clusters: Ints,
+    evidence: Evidence,
     *,
     confidence: float,
     generator: np.random.Generator,
@@ -153,13 +161,9 @@ def sensitivity(
     """The border under other margins: what it owes to their choice.
 
     Args:
-        errors: as in `border_of`.
-        barriers: as there.
-        regime: as there.
-        lrs: as there.
-        clusters: as there.
-        confidence: as there.
-        generator: as there.
+        evidence: of one arm.
+        confidence: nominal coverage.
+        generator: for the bootstrap.
         spreads: margins on errors to try.
         heights: margins on barriers to try.
 
@@ -168,23 +172,11 @@ def sensitivity(
         Empty where there is no border.
     """
     rows = []
-    for spread in spreads:
-        for height in heights:
-            found = border_of(
-                errors,
-                barriers,
-                regime,
-                lrs,
-                clusters,
-                confidence=confidence,
-                generator=generator,
-                spread=spread,
-                barrier=height,
-            )
-            if found is not None:
-                rows.append(
-                    {"spread": spread, "barrier": height, "border": found.value, "low": found.low, "high": found.high}
-                )
+    for spread, height in itertools.product(spreads, heights):
+        found = border_of(evidence, confidence=confidence, generator=generator, spread=spread, barrier=height)
+        if found is not None:
+            margins = {"spread": spread, "barrier": height}
+            rows.append({**margins, "border": found.value, "low": found.low, "high": found.high})
     return pd.DataFrame(rows, columns=["spread", "barrier", "border", "low", "high"])
 
 

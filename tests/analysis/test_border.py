@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.border import border_of, sensitivity
+from analysis.border import Evidence, border_of, sensitivity
 from analysis.regimes import Regime
 
 LRS = np.array([1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2])
@@ -21,9 +21,11 @@ def planted(generator, edge, *, units=8, noise=0.002, edges=0.0):
 
 
 def found(errors, barriers, regime=REGIME, **margins):
-    generator = np.random.default_rng(1)
-    clusters = np.arange(len(errors))
-    return border_of(errors, barriers, regime, LRS, clusters, confidence=0.95, generator=generator, **margins)
+    return border_of(evidence(errors, barriers, regime), confidence=0.95, generator=np.random.default_rng(1), **margins)
+
+
+def evidence(errors, barriers, regime=REGIME):
+    return Evidence(errors=errors, barriers=barriers, regime=regime, lrs=LRS, clusters=np.arange(len(errors)))
 
 
 def test_planted_border_is_found_with_its_bracket():
@@ -67,9 +69,7 @@ def test_nothing_to_find():
 def test_wider_margins_never_lower_the_border():
     generator = np.random.default_rng(3)
     errors, barriers = planted(generator, 6e-3, edges=0.5)
-    table = sensitivity(
-        errors, barriers, REGIME, LRS, np.arange(8), confidence=0.95, generator=np.random.default_rng(0)
-    )
+    table = sensitivity(evidence(errors, barriers), confidence=0.95, generator=np.random.default_rng(0))
     assert len(table) == 16
     for _, part in table.groupby("spread"):
         assert part.sort_values("barrier")["border"].is_monotonic_increasing
