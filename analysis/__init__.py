@@ -13,8 +13,8 @@ ANALYSES: dict[str, str] = {
     "band": "final quality by initial learning rate, the band around the best one and the gain over regime 1",
     "invariance": "whether learning rate and weight decay act only through their product: tests and verdicts",
     "decay": "what each decay does, when it should come, how many are needed",
-    "features": "which features the networks use: accuracy per feature, sparsity, the share locked on one",
-    "geometry": "angles and barriers between low-rate, high-rate and averaged solutions of the same pre-training",
+    "features": "which features networks use: accuracy per feature and Fourier band, sparsity, representations, CKA",
+    "geometry": "of kept weights: angles, barriers, the 2A/2B border, curvature, gradients, sharpness, width, planes",
     "report": "everything above as one HTML page, figures, tables and answer.json in DIR/report",
 }
 

@@ -39,7 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "for geometry and features", "What is measured on the kept weights first, and written to DIR/probes for good."
     )
     measured.add_argument("--seeds", metavar="N", type=int, help="at most so many seeds at each learning rate")
-    measured.add_argument("--samples", metavar="N", type=int, help="training samples that single solutions see")
+    measured.add_argument(
+        "--samples",
+        metavar="N",
+        type=int,
+        help="samples that single solutions see (geometry: training, features: test)",
+    )
     measured.add_argument("--measures", metavar="A,B", help="parts to measure (default: those of the sweep's probes)")
     options = parser.parse_args(arguments)
     try:

@@ -86,7 +86,7 @@ def _facts(study: Study, headline: Findings) -> list[Remark]:
         (f"{headline.arm.budget:,}", "steps of the first phase: the budget the regimes belong to"),
         (f"{len(study.tables.members):,}", "trained networks"),
         (f"{study.member_steps:,}", "member-steps, the cost"),
-        (f"{100 * study.settings.confidence:g} %", "coverage of every interval"),
+        (f"{100 * study.settings.confidence:g} %", "coverage of every interval over seeds"),
     ]
 
 
@@ -112,7 +112,7 @@ def _rows(found: Findings) -> list[dict[str, Any]]:
                 "accuracy": [percent(_accuracy(found.curves[name][place])) for name in found.qualities.names],
                 "locked": percent(row.locked, 0) if row else _NONE,
                 "given": (percent(row.accuracy_locked), percent(row.accuracy_free)) if row else (_NONE, _NONE),
-                "n_eff": f"{row.n_eff.value:.1f}" if row else _NONE,
+                "n_eff": _number(row.n_eff) if row else _NONE,
             }
         )
     return rows
@@ -146,6 +146,14 @@ def _groups(found: Findings) -> list[dict[str, str]]:
         for place, mixture in found.mixtures.items()
         if mixture.bimodal
     ]
+
+
+def _number(estimate: Estimate) -> str:
+    """A number with its interval, to one digit."""
+    if not np.isfinite(estimate.value):
+        return _NONE
+    interval = f" [{estimate.low:.1f}, {estimate.high:.1f}]" if np.isfinite(estimate.low) else ""
+    return f"{estimate.value:.1f}{interval}"
 
 
 def _accuracy(error: Estimate) -> Estimate:

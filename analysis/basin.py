@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.arms import FINAL, Arm
 from analysis.border import Border, Evidence, border_of, sensitivity
 from analysis.findings import Findings
+from analysis.landscape.policy import PathNorms
 from analysis.probing.frames import fault_frame, pair_frame, solution_frame
 from analysis.probing.plane_rows import plane_of
 
@@ -29,6 +30,7 @@ _PAIR_COLUMNS = {
     ("train", "loss_chord"): "train_loss",
     ("test", "loss_chord"): "test_loss",
 }
+_PROBES = {norms: "barrier" if norms is PathNorms.REESTIMATED else f"barrier@{norms}" for norms in PathNorms}
 _PAIR_INDEX = ["unit", "place", "lr", "data_seed", "seed", "pair"]
 
 
@@ -40,6 +42,7 @@ class Basin:
         pairs: one row for each pair of solutions of one pre-training: `unit, place, lr, data_seed, seed, pair, angle`
             (radians) and the chord barriers `train_error, test_error, train_loss, test_loss`.
         barriers: every definition, long: from `pair_frame`.
+        norms: with which statistics batch norms normalised on the lines.
         border: the 2A/2B border; None where it cannot be found.
         sensitivity: the border under other margins.
         singles: by probe, long: from `solution_frame`.
@@ -49,6 +52,7 @@ class Basin:
 
     pairs: pd.DataFrame
     barriers: pd.DataFrame
+    norms: PathNorms
     border: Border | None
     sensitivity: pd.DataFrame
     singles: dict[str, pd.DataFrame]
@@ -71,13 +75,15 @@ def basin_of(found: Findings) -> Basin:
         Its geometry.
     """
     study, arm = found.study, found.arm
-    barriers = pair_frame(study, arm, "barrier")
+    measured = [(norms, pair_frame(study, arm, _PROBES[norms])) for norms in PathNorms]
+    norms, barriers = next(((norms, frame) for norms, frame in measured if not frame.empty), measured[0])
     pairs = _wide(barriers, pair_frame(study, arm, "angle"))
     border, table = _border(found, pairs)
     frames = {probe: solution_frame(study, arm, probe) for probe in SINGLES}
     return Basin(
         pairs=pairs,
         barriers=barriers,
+        norms=norms,
         border=border,
         sensitivity=table,
         singles={probe: frame for probe, frame in frames.items() if not frame.empty},

@@ -16,12 +16,13 @@ from analysis.figures.measures import Panel, draw_measures, measures_table
 from analysis.figures.plane import draw_plane, plane_table
 from analysis.figures.style import marks_of, render
 from analysis.findings import Findings
+from analysis.landscape.policy import PathNorms
 from analysis.words import border_words, margin_words
 
 if TYPE_CHECKING:
     from analysis.landscape.plane import Plane
 
-__all__ = ["PANELS", "basin_exhibits"]
+__all__ = ["PANELS", "basin_exhibits", "converged"]
 
 PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     "curvature": (
@@ -40,8 +41,8 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     ),
     "density": (
         "Spectral density",
-        "Of the train loss's Hessian, by stochastic Lanczos quadrature: how much of its spectrum is negative, and the "
-        "eigenvalue above which one per cent lies.",
+        "Of the train loss's Hessian, by stochastic Lanczos quadrature: the share of its eigenvalues below -0.1 % of the "
+        "largest, and the eigenvalue above which one per cent lies.",
         (
             Panel(key="negative", label="negative share, %", factor=100.0),
             Panel(key="q99", label="99th percentile"),
@@ -50,16 +51,19 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     "gradient": (
         "Gradients at the solutions",
         "Mean norm of the mini-batch gradients times the weights' norm (the sharpness proxy of the published study), "
-        "and the noise scale tr(S)/|G|^2 in samples: batches far smaller than it are mostly noise.",
+        "and the noise scale tr(S)/|G|^2 in samples: batches far smaller than it are mostly noise. Solutions "
+        "whose gradient cannot be told from 0, those of the largest scale, have no scale and are left out.",
         (
             Panel(key="effective_batch_norm", label="effective batch gradient norm"),
+            Panel(key="batch_norm", label="batch gradient norm"),
             Panel(key="noise_scale", label="noise scale, samples"),
         ),
     ),
     "sharpness": (
         "Sharpness of the solutions",
-        "Largest rise of the train loss found within a ball around the weights: SAM in the weights' own units, ASAM in "
-        "units of each weight, which no rescaling of the network changes. Both are lower bounds of the true maximum.",
+        "Largest rise of the train loss found within a ball around the weights: SAM in the weights' own units (0.05), "
+        "ASAM in units of each weight (0.5), which no rescaling of the network changes. Both are lower bounds of the "
+        "true maximum.",
         (Panel(key="asam", label="ASAM sharpness, nats"), Panel(key="sam", label="SAM sharpness, nats")),
     ),
     "width": (
@@ -74,11 +78,19 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     "llc": (
         "Local learning coefficient",
         "Estimated by SGLD (Lau et al. 2023): the effective number of parameters that the loss pins down, halved; a "
-        "measure that no change of coordinates alters. Solutions whose chains did not agree are left out.",
+        "measure that no change of coordinates alters in theory, here up to the strength that holds the chains. "
+        "Solutions whose estimate did not converge are left out.",
         (Panel(key="value", label="local learning coefficient"),),
     ),
 }
 """By probe: title, caption and panels of the figure; panels that were not measured are left out."""
+
+
+_NORMS = {
+    PathNorms.REESTIMATED: "norm statistics re-estimated at every point",
+    PathNorms.TRAIN_BATCH: "train errors with the statistics of each batch, as published",
+    PathNorms.MIXED: "norm statistics mixed as weights are, which can hide a barrier",
+}
 
 
 def basin_exhibits(found: Findings, basin: Basin) -> Iterator[Exhibit]:
@@ -110,8 +122,8 @@ def _pairs(found: Findings, basin: Basin) -> Exhibit:
         title="Basin geometry",
         caption="Solutions of the same pre-training: lowest (low) and highest (high) second-phase rate, largest weight "
         f"average (swa). Medians over up to {int(table['n'].max())} seeds with bootstrap {interval_words(found)}. "
-        "Barrier: largest excess of the error over the chord on the straight line between two solutions, norm "
-        "statistics re-estimated at every point. Dotted: a right angle.",
+        "Barrier: largest excess of the error over the chord on the straight line between two solutions; "
+        f"{_NORMS[basin.norms]}. Dotted: a right angle.",
         drawing=render(draw_basin_geometry(table, basin.pairs, marks_of(found))),
         table=table,
     )
@@ -150,7 +162,7 @@ def _singles(found: Findings, basin: Basin, probe: str) -> Exhibit | None:
     frame = basin.singles[probe]
     frame = frame[np.isfinite(frame["value"].to_numpy(dtype=np.float64))]
     if probe == "llc":
-        frame = _converged(frame)
+        frame = converged(frame)
     shown = [panel for panel in panels if (frame["key"] == panel.key).any()]
     if not shown:
         return None
@@ -160,13 +172,14 @@ def _singles(found: Findings, basin: Basin, probe: str) -> Exhibit | None:
         name=exhibit_name(found, probe),
         title=title,
         caption=f"{caption} Medians over up to {seeds} seed{'' if seeds == 1 else 's'} with bootstrap "
-        f"{interval_words(found)}; points: the seeds. The table holds every number that was measured.",
+        f"{interval_words(found)}; points: the seeds.",
         drawing=render(draw_measures(table, frame, shown, marks_of(found), "solution")),
         table=table,
     )
 
 
-def _converged(frame: pd.DataFrame) -> pd.DataFrame:
+def converged(frame: pd.DataFrame) -> pd.DataFrame:
+    """Learning coefficients whose estimate converged; the others mean nothing."""
     index = ["unit", "place", "solution"]
     good = frame[(frame["key"] == "converged") & (frame["value"] == 1)][index]
     return frame.merge(good, on=index)

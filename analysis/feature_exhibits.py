@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.arms import FINAL
-from analysis.captions import exhibit_name, interval_words, seeds_words
+from analysis.captions import exhibit_name, interval_words
 from analysis.exhibit import Exhibit
 from analysis.features import LOCKED
 from analysis.figures.band_use import band_use_table, draw_band_use
@@ -22,6 +22,8 @@ from analysis.words import quality_words
 
 __all__ = ["feature_exhibits"]
 
+PENULTIMATE = "penultimate"
+"""What the last linear layer reads, as `analysis.representation` calls it."""
 _LAYER_KEYS = {
     "effective_rank": "effective rank",
     "zeros": "share of exact zeros",
@@ -94,8 +96,8 @@ def _bands(found: Findings) -> Exhibit | None:
         name=exhibit_name(found, "bands"),
         title="Fourier bands in use",
         caption=f"Solutions {quality_words(found.feature_quality)}: accuracy on test images that hold one band of "
-        "frequencies alone, or, where bands are randomised, everything but it. Means over "
-        f"{seeds_words(found)} with {interval_words(found)}.",
+        "frequencies alone, or, where bands are randomised, everything but it (whole: the intact image). Means over up "
+        f"to {int(table['n'].max())} seeds with {interval_words(found)}.",
         drawing=render(draw_band_use(table, marks_of(found))),
         table=table,
     )
@@ -108,7 +110,7 @@ def _representation(found: Findings) -> Exhibit | None:
     layers = [key.split(":")[0] for key in frame["key"].unique() if ":" in key]
     if not layers:
         return None
-    last = "penultimate" if "penultimate" in layers else layers[-1]
+    last = PENULTIMATE if PENULTIMATE in layers else layers[-1]
     panels = [
         Panel(key=f"{last}:{key}", label=label, factor=100.0 if key == "selectivity" else 1.0)
         for key, label in _LAYER_KEYS.items()
@@ -141,14 +143,16 @@ def _collapse(found: Findings) -> Exhibit | None:
 def _similarity(found: Findings) -> Exhibit | None:
     frame = _finite(pair_frame(found.study, found.arm, "cka"))
     keys = [key for key in frame["key"].unique() if ":" not in key and not key.endswith(("_low", "_high"))]
+    keys = [key for key in keys if key == PENULTIMATE] or keys[-1:]
     return _measures(
         found,
         frame,
-        [Panel(key=key, label=f"CKA, {key}", line=1.0) for key in keys[-3:]],
+        [Panel(key=key, label=f"CKA, {key}", line=1.0) for key in keys],
         name="cka",
         title="Similarity of representations",
-        caption="Debiased linear CKA between solutions of the same pre-training, on test samples, of up to three last "
-        "layers: 1 where one layer is a rotation and rescaling of the other, 0 where they share nothing.",
+        caption="Debiased linear CKA between solutions of the same pre-training, on test samples, of what the last "
+        "linear layer reads: 1 where one is a rotation and rescaling of the other, 0 on average where they share "
+        "nothing. The table holds every layer.",
         series="pair",
     )
 
@@ -171,8 +175,9 @@ def _when(found: Findings) -> Exhibit | None:
             name=exhibit_name(found, "learned-when"),
             title="Which feature is learned when",
             caption="Accuracy on each feature alone along the first phase, at the kept steps; features made alike are "
-            "sorted within each network. Marks: the median first step at which a feature is significantly above "
-            f"chance (binomial, Holm). Means over {seeds_words(found)} with {interval_words(found)}.",
+            "sorted within each network by their accuracy at the last kept step. Marks along the bottom: the median "
+            "step at which a network's first (second, ...) feature is significantly above chance (binomial, Holm), "
+            f"whichever that is. Means over up to {int(table['n'].max())} seeds with {interval_words(found)}.",
             drawing=render(draw_learned_when(table, first)),
             table=table,
         )

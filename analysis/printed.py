@@ -12,6 +12,7 @@ from analysis.answer import study_answer
 from analysis.arms import lr_text
 from analysis.band_report import analyse, fault_words
 from analysis.basin import basin_of
+from analysis.basin_exhibits import converged
 from analysis.decay.report import decay_content
 from analysis.features import feature_rows, feature_table
 from analysis.figures.band_use import band_use_table
@@ -156,10 +157,10 @@ def _geometry(directory: Path) -> Printed:
             data["barriers"] = _records(basin.barriers.drop(columns=["unit", "place"]))
         if basin.border is not None:
             words.append(border_words(basin.border))
-            margins = basin.sensitivity.replace({np.inf: np.nan})
-            data["border_2a_2b"] = basin.border.as_json() | {"sensitivity": _records(margins)}
+            data["border_2a_2b"] = basin.border.as_json() | {"sensitivity": _records(basin.sensitivity)}
         for probe, frame in basin.singles.items():
-            table = measures_table(frame, found.arm, confidence, "solution")
+            shown = converged(frame) if probe == "llc" else frame
+            table = measures_table(shown, found.arm, confidence, "solution")
             words.append(f"{probe}: medians over seeds\n{_text(_by_key(table, 'solution'))}")
             data[probe] = {"table": _records(table), "members": _records(frame.drop(columns=["unit", "place"]))}
         words += fault_words(basin.faults)
@@ -214,8 +215,9 @@ def _by_arm(study: Study, findings: list[Findings], one: Callable[[Findings], Pr
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON: not-a-number becomes null."""
-    plain = table.astype(object).where(table.notna(), None)
+    """Rows as JSON: what is not a finite number becomes null."""
+    finite = table.replace({np.inf: np.nan, -np.inf: np.nan})
+    plain = finite.astype(object).where(finite.notna(), None)
     return [
         {str(key): value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
         for row in plain.to_dict("records")

@@ -96,9 +96,9 @@ def band_words(band: Band) -> str:
 def border_words(border: Border) -> str:
     """Where 2A ends."""
     if border.value == 0:
-        return "No learning rate of regime 2 belongs to 2A."
+        return f"No learning rate of regime 2 belongs to 2A {_interval(border.low, border.high)}."
     if np.isinf(border.value):
-        return "2A reaches as far as regime 2 does on this grid."
+        return f"2A reaches as far as regime 2 does on this grid {_interval(border.low, border.high)}."
     return (
         f"2A ends and 2B begins at {lr_text(border.value)} {_interval(border.low, border.high)}, between "
         f"{lr_text(border.lower)} and {lr_text(border.upper)} on the grid ({border.seeds} "

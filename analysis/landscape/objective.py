@@ -1,6 +1,7 @@
 """A network's mean loss over a data set as a function of one flat vector of weights."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Self
@@ -11,7 +12,7 @@ from torch.func import functional_call
 
 from analysis.landscape.cost import Cost, Footprint, Plan, footprint, plan, seconds_of
 from analysis.landscape.kernels import Kernel, Pieces, PiecesProduct, gauss_newton_product, hessian_product
-from analysis.landscape.norms import with_norms
+from analysis.landscape.norms import frozen_norms, with_norms
 from analysis.landscape.policy import Norms
 from trainables.spec import SpecError
 
@@ -20,6 +21,7 @@ __all__ = ["Objective"]
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 
 _SAMPLES = 1000  # in one forward pass
+_TWICE = 64  # samples whose loss is computed twice
 _DRIFT = 0.01
 _SAME = 1e-5  # two evaluations may differ by so much: some sums on a GPU have no fixed order
 
@@ -101,9 +103,8 @@ class Objective:
             parameter.requires_grad_(False)
         with torch.random.fork_rng(devices=[] if self.weights.device.type == "cpu" else None):
             with_norms(self._module, Norms.STORED, x)
-            losses = self.losses()
-            self.stored_loss = float(losses.double().mean())
-            self._check_determined(losses)
+            self.stored_loss = self.value()
+            self._check_determined()
             with_norms(self._module, norms, x if norm_inputs is None else norm_inputs)
 
     def __enter__(self) -> Self:
@@ -134,6 +135,16 @@ class Objective:
     def value(self, weights: Tensor | None = None) -> float:
         """Mean loss at some weights (`[P]`; None: the solution's own), batch-norm statistics being held."""
         return float(self.losses(weights).double().mean())
+
+    def finite_loss(self) -> float:
+        """Mean loss at the solution.
+
+        Raises:
+            SpecError: it is not finite, so that no rise above it can be told.
+        """
+        if not math.isfinite(self.loss):
+            raise SpecError([f"the loss must be finite at the solution, found {self.loss}"])
+        return self.loss
 
     @torch.no_grad()
     def losses(self, weights: Tensor | None = None) -> Tensor:
@@ -221,12 +232,15 @@ class Objective:
         return total
 
     def _hessian_of(self, leaves: Pieces, part: slice, kernel: Kernel) -> PiecesProduct:
-        return hessian_product(lambda pieces: self._losses(pieces, part).sum() / self.samples, leaves, kernel)
+        y = self._on_device(self._y[part])
+        return hessian_product(
+            lambda pieces: self._loss(self._curved(pieces, part), y).sum() / self.samples, leaves, kernel
+        )
 
     def _gauss_newton_of(self, leaves: Pieces, part: slice, kernel: Kernel) -> PiecesProduct:
         y = self._on_device(self._y[part])
         return gauss_newton_product(
-            lambda pieces: self._outputs(pieces, part),
+            lambda pieces: self._curved(pieces, part),
             lambda outputs: self._loss(outputs, y).sum() / self.samples,
             leaves,
             kernel,
@@ -259,12 +273,11 @@ class Objective:
         known = [*self._module.parameters(), *self._module.buffers(), self.weights, vector[0], self._x, self._y]
         return footprint(work, known)
 
-    def _check_determined(self, losses: Tensor) -> None:
-        """The random state has moved on since `losses`: a network that draws from it gives other numbers now."""
-        part = slice(0, self._batch_size or _SAMPLES)
-        with torch.no_grad():
-            again = self._losses(self._pieces(self.weights), part)
-        first = losses[part]
+    @torch.no_grad()
+    def _check_determined(self) -> None:
+        """The random state moves on between two calls: a network that draws from it gives other numbers."""
+        pieces, part = self._pieces(self.weights), slice(0, min(_TWICE, self._batch_size or _TWICE))
+        first, again = self._losses(pieces, part), self._losses(pieces, part)
         if not torch.allclose(first, again, rtol=_SAME, atol=_SAME, equal_nan=True):
             raise SpecError(
                 [
@@ -295,6 +308,10 @@ class Objective:
         own = dict(zip(self.names, pieces, strict=True))
         outputs: Tensor = functional_call(self._module, own, (self._on_device(self._x[part]),))
         return outputs
+
+    def _curved(self, pieces: Pieces, part: slice) -> Tensor:
+        with frozen_norms(self._module):
+            return self._outputs(pieces, part)
 
     def _losses(self, pieces: Pieces, part: slice | Tensor) -> Tensor:
         return self._loss(self._outputs(pieces, part), self._on_device(self._y[part]))

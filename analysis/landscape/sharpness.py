@@ -195,7 +195,7 @@ def random_sharpness(objective: Objective, *, rho: float = 0.05, pairs: int = 4,
     if pairs < 2:
         raise SpecError([f"pairs must be at least 2 so that there is an error, found {pairs}"])
     generator = torch.Generator().manual_seed(seed)
-    base = objective.value()
+    base = objective.finite_loss()
     rises = []
     for _ in range(pairs):
         step = rho * unit_direction(objective.weights, generator)
@@ -218,7 +218,7 @@ def _worst_rise(objective: Objective, sizes: Tensor, rho: float, steps: int, res
     if steps < 1 or restarts < 1:
         raise SpecError([f"steps and restarts must be at least 1, found {steps} and {restarts}"])
     generator = torch.Generator().manual_seed(seed)
-    base = objective.value()
+    base = objective.finite_loss()
 
     def at(u: Tensor) -> Tensor:
         return objective.weights + rho * sizes * u

@@ -207,7 +207,7 @@ class _Probe:
 
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
-        self._base = objective.value()
+        self._base = objective.finite_loss()
         self.losses = 1
 
     def along(self, step: Tensor) -> Callable[[float], float]:

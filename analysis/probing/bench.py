@@ -66,7 +66,8 @@ class Bench:
             try:
                 yield from work(solution)
             except SpecError as error:
-                yield fault_row(solution, self.checkpoints, f"{self._job.measure}: {' '.join(error.faults)}")
+                sentence = f"{self._job.measure}: {' '.join(error.faults)}"
+                yield fault_row(*solution.key, self.checkpoints.step(solution.key), sentence)
 
     def weights(self, solution: Solution) -> "dict[str, Tensor]":
         """One solution's parameters and buffers, name to `[1, *shape]`.

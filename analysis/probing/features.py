@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from analysis.probing.accuracy import feature_rows_of
 from analysis.probing.bench import Bench
 from analysis.probing.jobs import Job, fault_row
+from analysis.probing.kept import load
 from analysis.probing.solutions import Solution, Start
 from analysis.representation.activations import activations
 from analysis.representation.rows import Reading, representation_rows, similarity_rows
@@ -76,19 +77,29 @@ def _on_probe_sets(
     evaluator = Evaluator(bench.recipe, sorted({seed for _, seed in wanted}), probes=groups)
     size = sum(tensor.numel() for tensor in checkpoints.weights([wanted[0][0]]).values())
     at_once = max(1, _MOST_WEIGHTS // size)
+    draws = dict(wanted)
     for first in range(0, len(wanted), at_once):
-        part = wanted[first : first + at_once]
-        keys = [key for key, _ in part]
-        yield from feature_rows_of(
-            evaluator,
-            checkpoints.weights(keys),
-            keys,
-            [seed for _, seed in part],
-            groups,
-            steps=[checkpoints.step(key) for key in keys],
-            attempts=[1] * len(keys),
-            samples=job.spec.samples,
-        )
+        part = [key for key, _ in wanted[first : first + at_once]]
+        loaded = load(checkpoints, part, evaluator.shapes)
+        yield from (_said(checkpoints, key, sentence) for key, sentence in loaded.faults.items())
+        keys = list(loaded.rows)
+        if keys:
+            yield from feature_rows_of(
+                evaluator,
+                loaded.weights,
+                keys,
+                [draws[key] for key in keys],
+                groups,
+                steps=[checkpoints.step(key) for key in keys],
+                attempts=[1] * len(keys),
+                samples=job.spec.samples,
+            )
+
+
+def _said(checkpoints: Checkpoints, key: tuple[str, str], sentence: str) -> ProbeRow:
+    """A row that says why weights could not be used."""
+    step = checkpoints.step(key) if key in checkpoints.entries() else 0
+    return fault_row(*key, step, sentence)
 
 
 def representations(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
@@ -105,7 +116,7 @@ def representations(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
 
     def one(solution: Solution) -> Iterator[ProbeRow]:
         task = build_task(bench.recipe, solution.data_seed)
-        module = bench.module(solution, bench.weights(solution))
+        module = bench.module(solution, _looked_at(bench, solution))
         train, test = bench.data(solution, "train"), bench.data(solution, "test")
         found = representation_rows(module, train, test, classes=_classes(task), samples=job.spec.samples)
         yield from (_row(bench, solution, reading) for reading in found)
@@ -126,7 +137,7 @@ def _similarities(bench: Bench, start: Start, pairs: Sequence[tuple[str, str]]) 
         try:
             for solution in (a, b):
                 if solution.name not in seen:
-                    module = bench.module(solution, bench.weights(solution))
+                    module = bench.module(solution, _looked_at(bench, solution))
                     seen[solution.name] = activations(module, bench.data(solution, "test")[0])
         except SpecError:
             continue  # the single solutions' rows say why
@@ -137,7 +148,7 @@ def _similarities(bench: Bench, start: Start, pairs: Sequence[tuple[str, str]]) 
 def _row(bench: Bench, solution: Solution, reading: Reading, other: Solution | None = None) -> ProbeRow:
     """A reading with whose it is."""
     if reading.probe == "fault":
-        return fault_row(solution, bench.checkpoints, reading.key)
+        return fault_row(*solution.key, bench.checkpoints.step(solution.key), reading.key)
     return ProbeRow(
         member_id=solution.member_id,
         attempt=1,
@@ -150,6 +161,13 @@ def _row(bench: Bench, solution: Solution, reading: Reading, other: Solution | N
         n=reading.n,
         other_member_id=None if other is None else other.member_id,
     )
+
+
+def _looked_at(bench: Bench, solution: Solution) -> "dict[str, Tensor]":
+    """Weights with norm statistics computed anew: so that those of averages and of ends are of one kind."""
+    weights = bench.weights(solution)
+    bench.evaluator.reestimate_norms(weights, [solution.data_seed])
+    return weights
 
 
 def _classes(task: Task) -> int:

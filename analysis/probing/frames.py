@@ -82,7 +82,7 @@ def _rows(study: Study, arm: Arm, probe: str, mark: str) -> pd.DataFrame:
         solution=_named(arm, members["quality"].to_numpy(), own.to_numpy()),
     )
     rows = rows[rows["group"].str.contains("~", regex=False) == bool(mark)]
-    return rows.sort_values(["unit", "place", "solution", "split", "key"], kind="stable")
+    return rows.sort_values(["unit", "place", "solution", "split"], kind="stable")  # keys as they were written
 
 
 def _named(arm: Arm, qualities: object, groups: object) -> list[str]:

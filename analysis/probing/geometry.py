@@ -18,6 +18,7 @@ from analysis.landscape.trace import trace
 from analysis.landscape.width import Direction, random_width, width_towards
 from analysis.probing.bench import Bench
 from analysis.probing.jobs import Job, fault_row
+from analysis.probing.kept import load
 from analysis.probing.pair_rows import pair_rows, pair_table
 from analysis.probing.plane_rows import plane_rows
 from analysis.probing.solutions import SOLUTIONS, Solution
@@ -29,6 +30,8 @@ from trainables.spec import SpecError
 __all__ = ["barriers", "curvature", "density", "gradients", "llc", "planes", "sharpness"]
 
 LARGEST = 5
+ZERO = 1e-3
+"""Eigenvalues smaller than this times the largest count as 0."""
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 PROBES = 24
 """Random vectors behind a trace: with the eigenvalues about 40 products a solution."""
@@ -69,13 +72,22 @@ def planes(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
     bench = Bench(checkpoints, job)
     for start in job.starts:
         low, high, swa = (start.by_name[name] for name in ("low", "high", "swa"))
-        weights = checkpoints.weights([low.key, high.key, swa.key])
+        loaded = load(checkpoints, [low.key, high.key, swa.key], bench.evaluator.shapes)
+        yield from (fault_row(*key, checkpoints.step(key), sentence) for key, sentence in loaded.faults.items())
+        if loaded.faults:
+            continue
+        corners = tuple(loaded.rows[each.key] for each in (low, high, swa))
         try:
             found = plane(
-                bench.evaluator, weights, (0, 1, 2), data_seed=low.data_seed, radius=bench.recipe.sphere_radius
+                bench.evaluator,
+                loaded.weights,
+                corners,
+                data_seed=low.data_seed,
+                radius=bench.recipe.sphere_radius,
+                norms=_spec(job).line_norms,
             )
         except SpecError as error:
-            yield fault_row(low, checkpoints, f"plane: {' '.join(error.faults)}")
+            yield fault_row(*low.key, checkpoints.step(low.key), f"plane: {' '.join(error.faults)}")
             continue
         yield from plane_rows(bench, found, (low, high, swa))
 
@@ -168,7 +180,8 @@ def _density(objective: Objective, solution: Solution, bench: Bench) -> dict[str
     found = density_of(
         objective.hessian, objective.size, dtype=objective.weights.dtype, device=objective.weights.device
     )
-    below = found.cdf(np.zeros(1))
+    # eigenvalues that are 0 fall on either side of it by rounding
+    below = found.cdf(np.array([-ZERO * float(np.abs(found.nodes).max())]))
     ends = {"negative": below.value, "negative_low": below.low, "negative_high": below.high}
     return {f"q{round(100 * share):02d}": found.quantile(share) for share in QUANTILES} | {
         name: float(value[0]) for name, value in ends.items()

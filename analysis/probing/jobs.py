@@ -172,31 +172,32 @@ def run_job(directory: Path, job: Job) -> JobEnd:
         rows = list(_measures()[job.measure](checkpoints, job))
     except SpecError as error:
         sentence = f"{job.measure}: {' '.join(error.faults)}"
-        rows = [fault_row(solution, checkpoints, sentence) for solution in job.solutions]
+        rows = [fault_row(*each.key, checkpoints.step(each.key), sentence) for each in job.solutions]
     _remove_other_settings(directory, job)
     write_probes(_file(directory, job.job_id), rows)
     faults = dict.fromkeys(row.key for row in rows if row.probe == "fault")
     return JobEnd(rows=len(rows), faults=tuple(faults), seconds=time.perf_counter() - begun)
 
 
-def fault_row(solution: Solution, checkpoints: Checkpoints, sentence: str) -> ProbeRow:
+def fault_row(member_id: str, group: str, step: int, sentence: str) -> ProbeRow:
     """A row that says what could not be measured.
 
     Args:
-        solution: of which weights.
-        checkpoints: where they are.
+        member_id: of whose weights.
+        group: of which of them.
+        step: schedule step of the weights.
         sentence: what and why.
 
     Returns:
         The row, of the probe `fault`, without a value.
     """
     return ProbeRow(
-        member_id=solution.member_id,
+        member_id=member_id,
         attempt=1,
-        step=checkpoints.step(solution.key),
+        step=step,
         probe="fault",
         split="train",
-        group=solution.group,
+        group=group,
         key=sentence,
         value=None,
         n=0,

@@ -34,7 +34,7 @@ def distance(a, b):
         (Kernel.FRESH, torch.float64),
         (Kernel.RETAINED, torch.float32),
         (Kernel.RETAINED, torch.float64),
-        (Kernel.LINEARISED, torch.float64),
+        pytest.param(Kernel.LINEARISED, torch.float64, marks=pytest.mark.slow),
     ],
 )
 def test_products_equal_those_of_curvlinops_on_900_and_100_samples(case, kernel, dtype):

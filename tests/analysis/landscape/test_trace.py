@@ -65,6 +65,8 @@ def test_whole_space_is_exact_and_a_multiple_of_one_has_no_error():
     found = trace(lambda v: torch.tensor([3.0, 2.0, -1.0]) * v, 3, spectrum)
     assert (found.standard_error, found.probes) == (0.0, 0)
     assert found.value == pytest.approx(4.0, rel=1e-6)
+    some = trace(lambda v: 2 * v, 20, eigenvalues(lambda v: 2 * v, 20), probes=3)
+    assert some.value == pytest.approx(40, rel=1e-6)
     same = trace(lambda v: 2 * v, 100, probes=3)
     assert same.value == pytest.approx(200, rel=1e-6)
     assert same.standard_error < 1e-3
