@@ -41,8 +41,8 @@ PANELS: dict[str, tuple[str, str, tuple[Panel, ...]]] = {
     ),
     "density": (
         "Spectral density",
-        "Of the train loss's Hessian, by stochastic Lanczos quadrature: the share of its eigenvalues below -0.1 % of the "
-        "largest, and the eigenvalue above which one per cent lies.",
+        "Of the train loss's Hessian, by stochastic Lanczos quadrature: the share of its eigenvalues below -0.1 % of "
+        "the largest, and the eigenvalue above which one per cent lies.",
         (
             Panel(key="negative", label="negative share, %", factor=100.0),
             Panel(key="q99", label="99th percentile"),

@@ -15,12 +15,12 @@ from analysis.figures.learned_when import draw_learned_when, learned_when_table
 from analysis.figures.measures import Panel, draw_measures, measures_table
 from analysis.figures.style import marks_of, render
 from analysis.findings import Findings
-from analysis.learned_when import Mark, Order, learning_order, timeline
+from analysis.learned_when import Mark, Order, Timeline, learning_order, timeline
 from analysis.probing.frames import pair_frame, solution_frame
 from analysis.probing.solutions import names_of
 from analysis.words import quality_words
 
-__all__ = ["feature_exhibits"]
+__all__ = ["feature_exhibits", "learned_when"]
 
 PENULTIMATE = "penultimate"
 """What the last linear layer reads, as `analysis.representation` calls it."""
@@ -157,31 +157,53 @@ def _similarity(found: Findings) -> Exhibit | None:
     )
 
 
-def _when(found: Findings) -> Exhibit | None:
+def learned_when(found: Findings) -> pd.DataFrame | None:
+    """When features are learned, by learning rate.
+
+    Args:
+        found: an arm's findings.
+
+    Returns:
+        From `analysis.learned_when.learning_order`; None where no steps were kept and measured.
+    """
+    followed = _followed(found)
+    if followed is None:
+        return None
+    line, order = followed
+    generator = np.random.default_rng([47, found.arm.number])
+    confidence = found.study.settings.confidence
+    return learning_order(
+        line, found.arm, mark=Mark.ABOVE_CHANCE, order=order, confidence=confidence, generator=generator
+    )
+
+
+def _followed(found: Findings) -> tuple[Timeline, Order] | None:
+    """Accuracies along training, and whether features are followed by name."""
     for probe, split, order in (
         ("feature_accuracy", "probe", Order.RANK),
         ("band_accuracy", "published", Order.NAME),
     ):
         line = timeline(found.study, found.arm, quality=FINAL, probe=probe, split=split)
-        if line is None:
-            continue
-        confidence = found.study.settings.confidence
-        table = learned_when_table(line, found.arm, order, confidence)
-        generator = np.random.default_rng([47, found.arm.number])
-        first = learning_order(
-            line, found.arm, mark=Mark.ABOVE_CHANCE, order=order, confidence=confidence, generator=generator
-        )
-        return Exhibit(
-            name=exhibit_name(found, "learned-when"),
-            title="Which feature is learned when",
-            caption="Accuracy on each feature alone along the first phase, at the kept steps; features made alike are "
-            "sorted within each network by their accuracy at the last kept step. Marks along the bottom: the median "
-            "step at which a network's first (second, ...) feature is significantly above chance (binomial, Holm), "
-            f"whichever that is. Means over up to {int(table['n'].max())} seeds with {interval_words(found)}.",
-            drawing=render(draw_learned_when(table, first)),
-            table=table,
-        )
+        if line is not None:
+            return line, order
     return None
+
+
+def _when(found: Findings) -> Exhibit | None:
+    followed, first = _followed(found), learned_when(found)
+    if followed is None or first is None:
+        return None
+    table = learned_when_table(followed[0], found.arm, followed[1], found.study.settings.confidence)
+    return Exhibit(
+        name=exhibit_name(found, "learned-when"),
+        title="Which feature is learned when",
+        caption="Accuracy on each feature alone along the first phase, at the kept steps; features made alike are sorted "
+        "within each network by their accuracy at the last kept step. Marks along the bottom: the median step at which "
+        "a network's first (second, ...) feature is significantly above chance (binomial, Holm), whichever that is. "
+        f"Means over up to {int(table['n'].max())} seeds with {interval_words(found)}.",
+        drawing=render(draw_learned_when(table, first)),
+        table=table,
+    )
 
 
 def _measures(

@@ -14,6 +14,7 @@ from analysis.band_report import analyse, fault_words
 from analysis.basin import basin_of
 from analysis.basin_exhibits import converged
 from analysis.decay.report import decay_content
+from analysis.feature_exhibits import learned_when
 from analysis.features import feature_rows, feature_table
 from analysis.figures.band_use import band_use_table
 from analysis.figures.basin_geometry import basin_geometry_table
@@ -117,6 +118,9 @@ def _features(directory: Path) -> Printed:
                 plain = table[~table["key"].str.endswith(("_low", "_high", "_se"))]
                 words.append(f"{probe}: medians over seeds\n{_text(_by_key(plain, series))}")
                 data[probe] = {"table": _records(table), "members": _records(frame.drop(columns=["unit", "place"]))}
+        when = learned_when(found)
+        if when is not None:
+            data["learned_when"] = _records(when)
         faults = fault_frame(study, found.arm)
         words += fault_words(faults)
         data["faults"] = _records(faults)

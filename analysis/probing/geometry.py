@@ -76,12 +76,11 @@ def planes(checkpoints: Checkpoints, job: Job) -> Iterator[ProbeRow]:
         yield from (fault_row(*key, checkpoints.step(key), sentence) for key, sentence in loaded.faults.items())
         if loaded.faults:
             continue
-        corners = tuple(loaded.rows[each.key] for each in (low, high, swa))
         try:
             found = plane(
                 bench.evaluator,
                 loaded.weights,
-                corners,
+                (loaded.rows[low.key], loaded.rows[high.key], loaded.rows[swa.key]),
                 data_seed=low.data_seed,
                 radius=bench.recipe.sphere_radius,
                 norms=_spec(job).line_norms,
