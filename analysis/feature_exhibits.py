@@ -197,10 +197,10 @@ def _when(found: Findings) -> Exhibit | None:
     return Exhibit(
         name=exhibit_name(found, "learned-when"),
         title="Which feature is learned when",
-        caption="Accuracy on each feature alone along the first phase, at the kept steps; features made alike are sorted "
-        "within each network by their accuracy at the last kept step. Marks along the bottom: the median step at which "
-        "a network's first (second, ...) feature is significantly above chance (binomial, Holm), whichever that is. "
-        f"Means over up to {int(table['n'].max())} seeds with {interval_words(found)}.",
+        caption="Accuracy on each feature alone along the first phase, at the kept steps; features made alike are "
+        "sorted within each network by their accuracy at the last kept step. Marks along the bottom: the median step "
+        "at which a network's first (second, ...) feature is significantly above chance (binomial, Holm), whichever "
+        f"that is. Means over up to {int(table['n'].max())} seeds with {interval_words(found)}.",
         drawing=render(draw_learned_when(table, first)),
         table=table,
     )

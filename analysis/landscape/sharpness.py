@@ -109,7 +109,7 @@ def sharpness(
 ) -> Sharpness:
     """All three measures of one solution.
 
-    At the defaults 22 forward and backward and 17 forward passes over the samples.
+    At the defaults 22 forward and backward and 15 forward passes over the samples.
 
     Args:
         objective: the loss around the solution.
@@ -143,7 +143,8 @@ def sam(objective: Objective, *, rho: float = 0.05, steps: int = 5, restarts: in
         seed: of the random starts.
 
     Returns:
-        The largest rise found. Costs 1 + steps x restarts gradients and 2 + restarts losses.
+        The largest rise found. Costs 1 + steps x restarts gradients and 1 + restarts losses, and the solution's
+        own once.
 
     Raises:
         SpecError: a radius that is not positive, or no step or start.
@@ -165,7 +166,8 @@ def asam(objective: Objective, *, rho: float = 0.5, steps: int = 5, restarts: in
         seed: of the random starts.
 
     Returns:
-        The largest rise found. Costs 1 + steps x restarts gradients and 2 + restarts losses.
+        The largest rise found. Costs 1 + steps x restarts gradients and 1 + restarts losses, and the solution's
+        own once.
 
     Raises:
         SpecError: a radius that is not positive, or no step or start.
@@ -186,7 +188,7 @@ def random_sharpness(objective: Objective, *, rho: float = 0.05, pairs: int = 4,
         seed: of the directions.
 
     Returns:
-        The mean and its interval. Costs 1 + 2 x pairs losses.
+        The mean and its interval. Costs 2 x pairs losses, and the solution's own once.
 
     Raises:
         SpecError: a radius that is not positive, or fewer than two pairs.
