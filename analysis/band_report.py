@@ -93,8 +93,8 @@ def with_geometry(study: Study) -> tuple[Study, str]:
         if not jobs:
             return study, _NO_PAIR
         note = run_within(study.directory, jobs, _GEOMETRY_SECONDS, first_guess(study.directory))
-    except (SpecError, OSError) as error:
-        reason = " ".join(error.faults) if isinstance(error, SpecError) else str(error)
+    except Exception as error:  # tasks and models are the user's own code: a report is made without their geometry
+        reason = " ".join(error.faults) if isinstance(error, SpecError) else f"{type(error).__name__}: {error}"
         return study, f"Angles and barriers could not be measured: {reason}"
     return load_study(study.directory), note
 

@@ -6,10 +6,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from analysis.probing.jobs import plan_jobs, spec_of
+from analysis.probing.jobs import check_task, pending, plan_jobs, spec_of
 from analysis.probing.run import run_jobs
 from analysis.probing.spec import FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec, ProbeSpec
 from analysis.tables import read_tables
+from trainables.checkpoint import Checkpoints
 from trainables.spec import SpecError
 
 __all__ = ["MEASURED", "measure"]
@@ -28,8 +29,8 @@ def measure(name: str, directory: Path, wanted: Mapping[str, Any], tell: Callabl
         tell: takes lines about progress.
 
     Raises:
-        SpecError: an option is wrong, the folder cannot be read, or there are no weights (for `features` only where
-            training measured none either).
+        SpecError: an option is wrong, the folder cannot be read, its task cannot be built here, or there are no weights
+            (for `features` only where training measured none either).
     """
     tables = read_tables(directory)
     asked = spec_of(tables.manifest["sweep"])
@@ -45,6 +46,8 @@ def measure(name: str, directory: Path, wanted: Mapping[str, Any], tell: Callabl
         if trained and not wanted:
             return  # an old folder without weights: what training measured is shown
         raise
+    if jobs and pending(directory, jobs):
+        check_task(Checkpoints(directory / "checkpoints"), jobs[0])
     run_jobs(directory, jobs, tell)
 
 

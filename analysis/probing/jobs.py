@@ -23,7 +23,7 @@ from trainables.ids import short_hash
 from trainables.rows import ProbeRow
 from trainables.spec import SpecError
 
-__all__ = ["Job", "JobEnd", "pending", "plan_jobs", "run_job", "spec_of", "study_jobs"]
+__all__ = ["Job", "JobEnd", "check_task", "fault_row", "pending", "plan_jobs", "run_job", "spec_of", "study_jobs"]
 
 _WORK = 1 << 25
 """Weights times samples of one job: seconds for small networks; large ones get a job for every starting point."""
@@ -163,11 +163,12 @@ def run_job(directory: Path, job: Job) -> JobEnd:
         How it ended.
 
     Raises:
-        Exception: whatever the user's own task or model raises, or a full disk or memory; nothing is written then, and
-            the job is still to be done.
+        Exception: whatever the user's own task or model raises, or a full disk or memory, or `SpecError` where the task
+            cannot be built here; nothing is written then, and the job is still to be done.
     """
     begun = time.perf_counter()
     checkpoints = Checkpoints(directory / "checkpoints")
+    check_task(checkpoints, job)
     try:
         rows = list(_measures()[job.measure](checkpoints, job))
     except SpecError as error:
@@ -177,6 +178,22 @@ def run_job(directory: Path, job: Job) -> JobEnd:
     write_probes(_file(directory, job.job_id), rows)
     faults = dict.fromkeys(row.key for row in rows if row.probe == "fault")
     return JobEnd(rows=len(rows), faults=tuple(faults), seconds=time.perf_counter() - begun)
+
+
+def check_task(checkpoints: Checkpoints, job: Job) -> None:
+    """Refuse to measure where the task cannot be built: that is no fault of the weights.
+
+    Args:
+        checkpoints: of the results folder.
+        job: any of its jobs.
+
+    Raises:
+        SpecError: the user's own module is not found from here, or the data are not there.
+    """
+    from trainables.build import build_task
+
+    first = job.starts[0].solutions[0]
+    build_task(checkpoints.recipe(first.key), first.data_seed)
 
 
 def fault_row(member_id: str, group: str, step: int, sentence: str) -> ProbeRow:

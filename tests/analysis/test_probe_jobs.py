@@ -246,3 +246,18 @@ def _without_weights(folder: Path) -> Path:
     from planted import tick_like
 
     return tick_like(folder / "bare", draws=2)
+
+
+def test_a_task_that_is_not_found_is_no_fault_of_the_weights(tmp_path, monkeypatch, capsys):
+    folder = kept_study(tmp_path / "study", seeds=1)
+    monkeypatch.setattr("trainables.build.build_task", _missing)
+    jobs = plan_jobs(folder, spec(GeometryMeasure.CURVATURE))
+    with pytest.raises(SpecError, match="no module 'my_task'"):
+        run_job(folder, jobs[0])
+    assert main(["geometry", str(folder), "--samples", str(SAMPLES)]) == 2
+    assert "run from the folder that holds it" in capsys.readouterr().err
+    assert pending(folder, jobs) == jobs
+
+
+def _missing(*_):
+    raise SpecError(["'my_task:digits': no module 'my_task'; install it or run from the folder that holds it"])
