@@ -30,7 +30,8 @@ demo: $(INSTALLED) ## the main job: the optimal learning-rate band on real image
 test: $(INSTALLED) ## every test, the slow ones included (about half an hour on 2 cores)
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "slow and not ray"
-	$(BIN)/python -m pytest -q -m "slow and ray"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m study
+	$(BIN)/python -m pytest -q -m "slow and ray and not study"
 
 .PHONY: check
 check: $(INSTALLED) ## linter, formatter, type checker and the quick tests (under 2 minutes)

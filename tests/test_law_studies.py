@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from preset_runs import Answer, answer, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.study]
 
 
 def arm(found: Answer, variant: str) -> Answer:

@@ -14,7 +14,7 @@ from preset_runs import Answer, answer, run
 
 from analysis.__main__ import main as analyse
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.study]
 
 
 def rates(found: Answer) -> dict[float, Answer]:
