@@ -117,14 +117,15 @@ def basin_exhibits(found: Findings, basin: Basin) -> Iterator[Exhibit]:
 
 def _pairs(found: Findings, basin: Basin) -> Exhibit:
     table = basin_geometry_table(basin.pairs, found.arm, found.study.settings.confidence)
+    shown = [~frame["pair"].str.contains("@") for frame in (table, basin.pairs)]
     return Exhibit(
         name=exhibit_name(found, "geometry"),
         title="Basin geometry",
         caption="Solutions of the same pre-training: lowest (low) and highest (high) second-phase rate, largest weight "
         f"average (swa). Medians over up to {int(table['n'].max())} seeds with bootstrap {interval_words(found)}. "
         "Barrier: largest excess of the error over the chord on the straight line between two solutions; "
-        f"{_NORMS[basin.norms]}. Dotted: a right angle.",
-        drawing=render(draw_basin_geometry(table, basin.pairs, marks_of(found))),
+        f"{_NORMS[basin.norms]}. Dotted: a right angle. The table holds averages of fewer weights, too.",
+        drawing=render(draw_basin_geometry(table[shown[0]], basin.pairs[shown[1]], marks_of(found))),
         table=table,
     )
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from analysis.arms import Arm
 from analysis.estimates import median_estimate
@@ -139,5 +140,6 @@ def _scale(axis: Axes, values: Floats) -> None:
         return
     if known.min() > 0 and np.log10(known.max() / known.min()) > _DECADES:
         axis.set_yscale("log")
+        axis.yaxis.set_minor_formatter(NullFormatter())
     elif known.min() >= 0:
         axis.set_ylim(bottom=0)

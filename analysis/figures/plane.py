@@ -23,6 +23,10 @@ _SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.8)
 """Heights of the lines, as shares of the range: close together near the solutions, where it is flat."""
 
 
+_FLAT = 4.0
+"""Triangles wider than this for their height are drawn with an axis of its own for each direction."""
+
+
 def plane_table(plane: "Plane", names: Sequence[str]) -> pd.DataFrame:
     """A plane as data.
 
@@ -52,6 +56,8 @@ def plane_table(plane: "Plane", names: Sequence[str]) -> pd.DataFrame:
 def draw_plane(table: pd.DataFrame) -> Figure:
     """Draw the training loss and the test error with labelled height lines and the three solutions.
 
+    Both axes have one scale unless the triangle is very flat.
+
     Args:
         table: from `plane_table`, with the splits `train` and `test`.
 
@@ -67,11 +73,17 @@ def draw_plane(table: pd.DataFrame) -> Figure:
         for number, solution in enumerate(table[table["point"] != GRID_POINT].itertuples(index=False)):
             _mark(panel, solution, f"{solution.point}: {scale * getattr(solution, column):.3g}", number)
         panel.set_title(title)
-        panel.set_aspect("equal")
+        panel.set_aspect("equal" if _alike(table) else "auto")
         panel.set_xlabel("distance from the first solution towards the second")
         panel.tick_params(colors=INK)
     panels[0].set_ylabel("distance at right angles to it")
     return figure
+
+
+def _alike(table: pd.DataFrame) -> bool:
+    """Whether the triangle is about as high as wide; a flat one would be a line on axes of one scale."""
+    width, height = (float(table[axis].max() - table[axis].min()) for axis in ("x", "y"))
+    return 1 / _FLAT < height / width < _FLAT
 
 
 def _map(panel: Axes, grid: pd.DataFrame, column: str, scale: float) -> None:
