@@ -65,6 +65,7 @@ def draw_plane(table: pd.DataFrame) -> Figure:
         The figure.
     """
     figure, panels = new_figure(4.4, columns=2)
+    figure.subplots_adjust(left=0.115, wspace=0.3)
     for panel, column, scale, title in (
         (panels[0], "train_loss", 1.0, "training loss, nats"),
         (panels[1], "test_error", 100.0, "test error, %"),
