@@ -15,7 +15,7 @@ from sweeps.sweep import load_sweep
 
 KEYS = {
     "epochs": ["member_id", "step"],
-    "probes": ["member_id", "step", "probe", "split", "group", "key"],
+    "probes": ["member_id", "step", "probe", "split", "group", "key", "other_member_id"],
     "members": ["member_id"],
 }
 OPTIONS = RunOptions(executor="loop", save_seconds=0.0, cores=2)
@@ -70,8 +70,11 @@ def table(root: Path, name: str) -> pd.DataFrame:
 
 
 def facts(root: Path) -> dict[str, pd.DataFrame]:
-    """All tables, without what may differ between two runs of the same sweep."""
-    return {name: table(root, name).drop(columns=["attempt", "seconds"], errors="ignore") for name in KEYS}
+    """What training wrote, without what may differ between two runs of the same sweep."""
+    tables = {name: table(root, name).drop(columns=["attempt", "seconds"], errors="ignore") for name in KEYS}
+    measured = tables["probes"]["probe"].isin(["angle", "barrier", "fault"])  # by a report, if there was one
+    tables["probes"] = tables["probes"][~measured].reset_index(drop=True)
+    return tables
 
 
 def assert_same_facts(one: Path | Mapping[str, pd.DataFrame], other: Path) -> None:
