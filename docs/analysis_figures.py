@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.band_report import analyse
 from analysis.basin import Basin, basin_of
+from analysis.basin_exhibits import converged
 from analysis.figures.band_use import band_use_table, draw_band_use
 from analysis.figures.border import draw_border
 from analysis.figures.feature_use import draw_feature_use, feature_use_table
@@ -144,6 +145,7 @@ def main() -> None:
     between(found, basin_of(found))
     for probe, keys in SINGLES.items():
         frame = solution_frame(found.study, found.arm, probe)
+        frame = converged(frame) if probe == "llc" else frame
         for key, label in keys.items():
             curve(found, frame, key, label, NAMES.get(key, key))
     cka = pair_frame(found.study, found.arm, "cka")

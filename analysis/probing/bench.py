@@ -136,6 +136,7 @@ class Bench:
             y,
             parameters=self.moving,
             norms=Norms.BATCH if norms is Norms.BATCH else Norms.STORED,
+            batch_size=self.recipe.batch_size if norms is Norms.BATCH else None,
         ) as objective:
             yield objective
 
@@ -143,6 +144,11 @@ class Bench:
     def moving(self) -> tuple[str, ...]:
         """The weights that curvature is taken over: all that were trained."""
         return self.evaluator.trained
+
+    @property
+    def has_batch_norms(self) -> bool:
+        """True where norm statistics make a difference."""
+        return any(name.endswith("running_mean") for name in self.evaluator.shapes)
 
     @property
     def scale_free(self) -> bool:

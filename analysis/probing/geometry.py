@@ -166,12 +166,22 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
         values |= {f"effective_{name}": effective_curvature(value, scale) for name, value in raw.items()}
     else:  # raw curvature never stands alone
         values["asam"] = asam(objective).value
-    lr, largest = solution.lr, values["lambda_1"]
-    if bench.recipe.sphere_radius is not None:
-        largest = values.get("effective_lambda_1", largest * bench.recipe.sphere_radius**2)
     if not bench.recipe.optimizer.adapts:  # Adam's edge is that of its own preconditioned curvature
-        values["edge_ratio"] = edge_ratio(lr, largest, momentum=solution.momentum, nesterov=bench.recipe.nesterov)
+        values |= _edge(values["lambda_1"], values["weight_norm"], solution, bench)
     return values
+
+
+def _edge(largest: float, weight_norm: float, solution: Solution, bench: Bench) -> dict[str, float]:
+    """How close the steps behind a solution were to the edge of stability, under the curvature that they felt."""
+    if bench.has_batch_norms:
+        with bench.objective(solution, Norms.BATCH) as felt:
+            dtype, device = felt.weights.dtype, felt.weights.device
+            found = eigenvalues(felt.hessian, felt.size, largest=1, smallest=0, dtype=dtype, device=device)
+            largest = float(found.largest[0])
+    on_sphere = bench.recipe.sphere_radius is not None
+    felt_curvature = effective_curvature(largest, weight_norm) if on_sphere else largest
+    ratio = edge_ratio(solution.lr, felt_curvature, momentum=solution.momentum, nesterov=bench.recipe.nesterov)
+    return {"edge_lambda": largest, "edge_ratio": ratio}
 
 
 def _density(objective: Objective, solution: Solution, bench: Bench) -> dict[str, float]:
