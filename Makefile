@@ -42,6 +42,7 @@ check: $(INSTALLED) ## linter, formatter, type checker and the quick tests (unde
 
 .PHONY: bench
 bench: $(INSTALLED) ## measure every claim; writes benchmarks/results/*.json
+	$(BIN)/python -m pip install --quiet --editable ".[peers]"
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python "$$script"; done
 
 .PHONY: install
