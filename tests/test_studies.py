@@ -168,8 +168,8 @@ def test_ticks_lock_on_one_feature_inside_the_band_only(ticks: Answer) -> None:
         (5.6e-2, 1.49, 0.20),
     ],
 )
-def test_tick_solutions_part_as_in_the_earlier_table(
-    tick_folder: Path, lr: float, angle: float, barrier: float
+def test_ticks_part_as_in_the_earlier_table(
+    parted_ticks: dict[float, Answer], lr: float, angle: float, barrier: float
 ) -> None:
     # nine seeds of other code (means of angles, medians of barriers) within the interval of these eight; the table has
     # two digits
@@ -193,6 +193,7 @@ def test_small_convnets_on_real_images_show_the_three_regimes_and_the_gain(tmp_p
         "axes.pretrain_lr.values=[1.0e-3, 4.5e-3, 4.0e-2]",
         "axes.finetune_lr.values=[3.0e-4,2.0e-3]",
         "axes.seed.range=2",
+        "run.members_per_pack=3",  # two packs: both cores
     ]
     folder = run("band-cifar10-small", tmp_path / "images", *changes)
     rows = rates(answer(folder))
