@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sweeps.axes import OF_COURSES, OF_LAW, OF_PHASES, OF_RECIPES, Target, arguments, checked, targets
@@ -100,12 +101,13 @@ def _points(sweep: Sweep, name: str, place: Target) -> list[Any]:
 
 def _once(names: list[str], make: Callable[[Point], _Made]) -> Callable[[Point], _Made]:
     """`make`, called once for each combination of these axes: members that agree in them share the object."""
+    pick = itemgetter(*names, *names[:1]) if names else lambda point: ()  # two names at least: always a tuple
 
     @cache
-    def made(*values: Any) -> _Made:
-        return make(dict(zip(names, values, strict=True)))
+    def made(values: tuple[Any, ...]) -> _Made:
+        return make(dict(zip(names, values, strict=False)))
 
-    return lambda point: made(*[point[name] for name in names])
+    return lambda point: made(pick(point))
 
 
 def _recipe(sweep: Sweep, places: Mapping[str, Target], point: Point) -> Recipe:

@@ -65,7 +65,7 @@ class Phase:
     @property
     def key(self) -> tuple[int, float, float] | tuple[int, float, float, str]:
         """What identifies the phase: steps, lr, weight decay; then, where it is not plain, everything else as text."""
-        numbers = (self.steps, float(self.lr), float(self.weight_decay))
+        numbers = (self.steps, float(self.lr), float(self.weight_decay) + 0.0)  # -0.0 is no other decay than 0.0
         if self.is_plain:
             return numbers
         extras: dict[str, object] = {"grad_noise": float(self.grad_noise)} if self.grad_noise else {}

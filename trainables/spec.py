@@ -6,11 +6,11 @@ hash to an id that depends on nothing but their own content.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from trainables.curves import Curve
 from trainables.faults import SpecError
-from trainables.ids import short_hash
+from trainables.ids import canonical, hash_of_text, short_hash
 from trainables.phase import Phase
 from trainables.recipe import Group, Optimizer, Recipe, Scalar
 
@@ -79,13 +79,20 @@ class Member:
     @cached_property
     def member_id(self) -> str:
         """Hash of recipe, seeds, momentum and schedule: the same run has the same id in any sweep."""
-        phases = [phase.key for phase in self.phases]
-        return short_hash([self.recipe.recipe_id, self.seed, self.data_seed, float(self.momentum), phases])
+        # Written out, and not `short_hash` of a list: a plan hashes 100,000 members of few schedules.
+        who = f'"{self.recipe.recipe_id}",{self.seed},{self.data_seed},{float(self.momentum)!r}'
+        return hash_of_text(f"[{who},{_schedule_text(self.phases)}]")
 
     @property
     def steps(self) -> int:
         """Length of the whole schedule."""
         return sum(phase.steps for phase in self.phases)
+
+
+@lru_cache(maxsize=4096)
+def _schedule_text(phases: tuple[Phase, ...]) -> str:
+    """A schedule's part of an id; members share schedules, and encoding one costs more than finding it."""
+    return canonical([phase.key for phase in phases])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Members of a sweep: how many, which, and that ids depend on what is trained and nothing else."""
 
+import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,28 @@ BASE: dict[str, Any] = {
 
 def made(**changes: Any) -> Any:
     return members(sweep_from_mapping({**BASE, **changes}))
+
+
+@pytest.mark.parametrize("name", ["band-digits", "band-vit", "decay-drop-digits", "lambda-eta-digits"])
+def test_an_id_is_the_hash_of_what_is_trained(name: str) -> None:
+    for member in members(load_sweep(name)):
+        content = [
+            member.recipe.recipe_id,
+            member.seed,
+            member.data_seed,
+            float(member.momentum),
+            [phase.key for phase in member.phases],
+        ]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        assert member.member_id == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_the_sign_of_zero_is_no_difference() -> None:
+    (first, *_) = made()
+    (phase,) = first.phases
+    none, minus = (replace(first, phases=(replace(phase, weight_decay=decay),)) for decay in (0.0, -0.0))
+    assert none.member_id == minus.member_id
+    assert str(minus.phases[0].key[2]) == "0.0"
 
 
 @pytest.mark.parametrize(
