@@ -1,15 +1,11 @@
 """Putting a network into the state in which it is looked at: batch-norm statistics by policy."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from analysis.landscape.policy import Norms
 
-__all__ = ["batch_norms", "frozen_norms", "with_norms"]
+__all__ = ["batch_norms", "with_norms"]
 
 SAMPLES = 500  # a batch whose statistics are taken; their plain average is kept
 
@@ -42,44 +38,6 @@ def with_norms(module: nn.Module, norms: Norms, inputs: Tensor) -> nn.Module:
         if tracking:
             _reestimate(module, tracking, inputs)
     return module
-
-
-@contextmanager
-def frozen_norms(module: nn.Module) -> Iterator[None]:
-    """Let batch norms with fixed statistics compute what they are, a scale and a shift.
-
-    The derivatives of torch's own batch norm in eval mode are those of the general formula: a curvature product takes
-    about a fifth longer with them.
-
-    Args:
-        module: a network of the caller's own; as before at the end.
-    """
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # no subclasses: what these do is known
-    fixed = [layer for layer in batch_norms(module) if type(layer) in kinds and _fixed(layer)]
-    for layer in fixed:
-        layer.forward = partial(_scale_and_shift, layer)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        for layer in fixed:
-            del layer.forward
-
-
-def _fixed(layer: nn.modules.batchnorm._BatchNorm) -> bool:
-    return not layer.training and layer.running_mean is not None and "forward" not in vars(layer)
-
-
-def _scale_and_shift(layer: nn.modules.batchnorm._BatchNorm, x: Tensor) -> Tensor:
-    assert layer.running_mean is not None
-    assert layer.running_var is not None
-    scale = torch.rsqrt(layer.running_var + layer.eps)
-    if layer.weight is not None:
-        scale = layer.weight * scale
-    shift = -layer.running_mean * scale
-    if layer.bias is not None:
-        shift = shift + layer.bias
-    shape = [-1] + [1] * (x.dim() - 2)
-    return x * scale.view(shape) + shift.view(shape)
 
 
 @torch.no_grad()

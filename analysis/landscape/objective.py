@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Self
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from analysis.landscape.affine_norms import Convolution, Norm, affine_norms, foldable
 from analysis.landscape.cost import Cost, Footprint, Plan, footprint, plan, seconds_of
 from analysis.landscape.kernels import Kernel, Pieces, PiecesProduct, gauss_newton_product, hessian_product
-from analysis.landscape.norms import frozen_norms, with_norms
+from analysis.landscape.norms import with_norms
 from analysis.landscape.policy import Norms
 from trainables.spec import SpecError
 
@@ -309,8 +310,12 @@ class Objective:
         outputs: Tensor = functional_call(self._module, own, (self._on_device(self._x[part]),))
         return outputs
 
+    @cached_property
+    def _foldable(self) -> Mapping[Norm, Convolution]:
+        return foldable(self._module)
+
     def _curved(self, pieces: Pieces, part: slice) -> Tensor:
-        with frozen_norms(self._module):
+        with affine_norms(self._module, self._foldable):
             return self._outputs(pieces, part)
 
     def _losses(self, pieces: Pieces, part: slice | Tensor) -> Tensor:
