@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from trainables.arena import StackedSplit
     from trainables.evaluate import Yardstick
 
-__all__ = ["batches_of", "reestimate_norms", "reestimate_stacked"]
+__all__ = ["averaging_norms", "batches_of", "even_batches", "reestimate_norms", "reestimate_stacked"]
 
-SAMPLES = 500  # a batch whose statistics are taken; their plain average is kept
+SAMPLES = 500  # most in a batch whose statistics are taken; their plain average is kept
 ELEMENTS = 1 << 18  # numbers in the widest layer of one batched forward: it then stays in a core's cache
 
 
@@ -38,6 +39,47 @@ def batches_of(samples: int, size: int) -> Iterator[slice]:
         start = stop
 
 
+def even_batches(samples: int, most: int = SAMPLES) -> Iterator[slice]:
+    """A split in as few batches as may be, of sizes that differ by one at most: their plain average is the split's.
+
+    Args:
+        samples: how many there are.
+        most: in a batch, at least 4; two samples or more then never leave a batch of one, which has no variance.
+
+    Yields:
+        Which samples.
+    """
+    count = -(-samples // most)
+    for number in range(count):
+        yield slice(samples * number // count, samples * (number + 1) // count)
+
+
+@contextmanager
+def averaging_norms(module: nn.Module) -> Iterator[list[nn.modules.batchnorm._BatchNorm]]:
+    """Let batch norms average their statistics over the batches to come; all other layers are in eval mode.
+
+    Args:
+        module: modes and momenta are as before at the end.
+
+    Yields:
+        The batch norms that keep statistics.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    modes = {layer: layer.training for layer in module.modules()}
+    momenta = [norm.momentum for norm in norms]
+    module.eval()
+    for norm in norms:
+        norm.momentum = None  # torch's name for a cumulative average
+        norm.train()
+    try:
+        yield norms
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        for layer, mode in modes.items():
+            layer.training = mode
+
+
 @torch.no_grad()
 def reestimate_norms(
     module: nn.Module, state: Mapping[str, Tensor], train: "StackedSplit", draws: Tensor, yardstick: "Yardstick"
@@ -51,28 +93,20 @@ def reestimate_norms(
         draws: each row's draw, `[N]`.
         yardstick: how samples are read.
     """
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    was_training = module.training
-    module.train()
-    for norm in norms:
-        norm.momentum = None  # torch's name for a cumulative average
-    for name, tensor in state.items():
-        if name.endswith(("running_mean", "num_batches_tracked")):
-            tensor.zero_()
-        elif name.endswith("running_var"):
-            tensor.fill_(1)
-    for row, draw in enumerate(draws.tolist()):
-        own = {name: tensor[row] for name, tensor in state.items()}
-        for part in batches_of(train.samples, SAMPLES):
-            x = train.x[draw, part]
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=yardstick.autocast):
-                functional_call(module, own, (yardstick.inputs(x),))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    module.train(was_training)
+    with averaging_norms(module) as norms:
+        if not norms:
+            return
+        for name, tensor in state.items():
+            if name.endswith(("running_mean", "num_batches_tracked")):
+                tensor.zero_()
+            elif name.endswith("running_var"):
+                tensor.fill_(1)
+        for row, draw in enumerate(draws.tolist()):
+            own = {name: tensor[row] for name, tensor in state.items()}
+            for part in even_batches(train.samples):
+                x = train.x[draw, part]
+                with torch.autocast(x.device.type, torch.bfloat16, enabled=yardstick.autocast):
+                    functional_call(module, own, (yardstick.inputs(x),))
 
 
 @torch.no_grad()
@@ -103,7 +137,7 @@ def reestimate_stacked(
         chosen = {name: tensor.index_select(0, index) for name, tensor in parameters.items()}
         statistics = {name: torch.zeros_like(chosen[name]) for name in model.statistics}
         draw = draws.index_select(0, index)
-        for part in batches_of(train.samples, SAMPLES):
+        for part in even_batches(train.samples):
             stored = train.x[:, part].index_select(0, draw)
             inputs = yardstick.inputs(stored.flatten(0, 1))
             with torch.autocast(stored.device.type, torch.bfloat16, enabled=yardstick.autocast):

@@ -4,10 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from analysis.landscape.policy import Norms
+from trainables.norm_statistics import averaging_norms, even_batches
 
 __all__ = ["batch_norms", "with_norms"]
-
-SAMPLES = 500  # a batch whose statistics are taken; their plain average is kept
 
 
 def batch_norms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
@@ -33,26 +32,16 @@ def with_norms(module: nn.Module, norms: Norms, inputs: Tensor) -> nn.Module:
             layer.track_running_stats = False
             layer.running_mean = layer.running_var = None
             layer.train()
-    elif norms is Norms.REESTIMATED:
-        tracking = [layer for layer in layers if layer.track_running_stats]
-        if tracking:
-            _reestimate(module, tracking, inputs)
+    elif norms is Norms.REESTIMATED and any(layer.track_running_stats for layer in layers):
+        _reestimate(module, inputs)
     return module
 
 
 @torch.no_grad()
-def _reestimate(module: nn.Module, layers: list[nn.modules.batchnorm._BatchNorm], inputs: Tensor) -> None:
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # torch's name for a cumulative average
-        layer.train()
-    start = 0
-    while start < len(inputs):
-        left = len(inputs) - start
-        stop = len(inputs) if left <= SAMPLES + 1 else start + SAMPLES  # a last one of a single sample has no variance
-        module(inputs[start:stop])
-        start = stop
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
-        layer.eval()
+def _reestimate(module: nn.Module, inputs: Tensor) -> None:
+    device = next(module.parameters(), inputs).device
+    with averaging_norms(module) as layers:
+        for layer in layers:
+            layer.reset_running_stats()
+        for part in even_batches(len(inputs)):
+            module(inputs[part].to(device))

@@ -1,5 +1,6 @@
 """Batch norms of many networks at once: the mathematics of torch, statistics that travel with the rows, dead rows."""
 
+import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import torch
 from packs import SWA, facts, recipe, run, separate_pack, shared_pack, two_phase
 from torch import Tensor, nn
 
+from analysis.landscape.norms import with_norms
+from analysis.landscape.policy import Norms
 from trainables import norm_statistics
 from trainables.arena import StackedSplit
 from trainables.build import build_task
@@ -16,7 +19,7 @@ from trainables.catalog import model_arguments
 from trainables.checkpoint import Checkpoints
 from trainables.evaluate import Evaluator, Yardstick
 from trainables.executors.base import ExecutorName
-from trainables.norm_statistics import reestimate_norms, reestimate_stacked
+from trainables.norm_statistics import even_batches, reestimate_norms, reestimate_stacked
 from trainables.order import batches
 from trainables.population import fresh, to_module_layout
 from trainables.rows import Status
@@ -245,12 +248,52 @@ def test_reestimated_statistics_equal_the_loops(samples: int) -> None:
     for name in model.statistics:
         torch.testing.assert_close(state[name], looped[name], **EXACT)
         assert torch.equal(few[name], state[name][:1])  # whoever else is there
-    parts = max(1, -(-(samples - 1) // 500))
+    parts = -(-samples // 500)
     assert state["2.num_batches_tracked"].tolist() == [parts] * 5
     if parts == 1:  # then they are plain statistics of the training set, whatever else is in the network
         hidden = split.x[1] @ state["1.weight"][3] + state["1.bias"][3]
         torch.testing.assert_close(state["2.running_mean"][3], hidden.mean(0), **EXACT)
         torch.testing.assert_close(state["2.running_var"][3], hidden.var(0), **EXACT)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 499, 500, 501, 502, 512, 999, 1001, 50_000])
+def test_batches_for_statistics_count_alike(samples: int) -> None:
+    parts = list(even_batches(samples))
+    assert [index for part in parts for index in range(part.start, part.stop)] == list(range(samples))
+    sizes = {part.stop - part.start for part in parts}
+    assert max(sizes) <= 500
+    assert max(sizes) - min(sizes) <= 1
+    assert len(parts) == -(-samples // 500)
+
+
+@pytest.mark.parametrize("samples", [502, 700])
+def test_statistics_do_not_hang_on_the_last_few_samples(samples: int) -> None:
+    norm = nn.BatchNorm1d(3)
+    x = torch.randn(1, samples, 3, generator=torch.Generator().manual_seed(0)).double()
+    x[0, -2:] += 100  # which a small last batch would let count for half of all
+    state = {name: value[None].clone() for name, value in norm.double().state_dict().items()}
+    split = StackedSplit(x, torch.zeros(1, samples, dtype=torch.long))
+    reestimate_norms(norm, state, split, torch.tensor([0]), AS_STORED)
+    torch.testing.assert_close(state["running_mean"][0], x[0].mean(0), **EXACT)
+    library = with_norms(copy.deepcopy(norm), Norms.REESTIMATED, x[0])
+    assert torch.equal(library.running_mean, state["running_mean"][0])
+    assert torch.equal(library.running_var, state["running_var"][0])
+
+
+def test_reestimation_leaves_dropout_off_and_chance_alone() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)).train()
+    x = torch.randn(1, 300, 4)
+    state = {name: value[None].clone() for name, value in module.state_dict().items()}
+    before = torch.random.get_rng_state()
+    reestimate_norms(
+        module, state, StackedSplit(x, torch.zeros(1, 300, dtype=torch.long)), torch.tensor([0]), AS_STORED
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+    hidden = module[0](x[0])
+    torch.testing.assert_close(state["2.running_mean"][0], hidden.mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(state["2.running_var"][0], hidden.var(0), rtol=1e-5, atol=1e-6)
+    assert all(layer.training for layer in module.modules())
 
 
 def test_reestimation_takes_few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,11 +311,11 @@ def test_reestimation_takes_few_rows_at_once(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Stacked, "train", watched)
     reestimate_stacked(model, whole, split, draws, AS_STORED)
-    assert set(seen) == {(norm_statistics.ELEMENTS // (500 * 12), 500), (norm_statistics.ELEMENTS // (500 * 12), 200)}
+    assert set(seen) == {(norm_statistics.ELEMENTS // (500 * 12), 350)}
     seen.clear()
     monkeypatch.setattr(norm_statistics, "ELEMENTS", 3 * 500 * 12)
     reestimate_stacked(model, parts, split, draws, AS_STORED)
-    assert seen == [(3, 500), (3, 200)] * 2
+    assert seen == [(3, 350)] * 4
     for name in model.statistics:
         torch.testing.assert_close(parts[name], whole[name], **EXACT)
 
