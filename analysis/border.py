@@ -46,8 +46,8 @@ class Border:
         value: an initial learning rate; 0 where no rate of regime 2 is 2A, infinite where all are, NaN where not known.
         low: lower end of its interval, like `value`.
         high: upper end.
-        lower: highest rate of 2A (0: none).
-        upper: lowest rate of regime 2 that is not 2A (infinite: none).
+        lower: highest rate of 2A (0: none; NaN: not known).
+        upper: lowest rate of regime 2 that is not 2A (infinite: none; NaN: not known).
         spread: the margin on errors, a fraction.
         barrier: the margin on barriers, a fraction.
         seeds: seeds behind it whose barrier was measured.
@@ -69,7 +69,7 @@ class Border:
     barriers: Floats
 
     def as_json(self) -> dict[str, Any]:
-        """The border for `answer.json`; null where it lies outside the rates of regime 2."""
+        """The border for `answer.json`; null where it lies outside the rates of regime 2 or is not known."""
         return {
             "value": _rate(self.value),
             "ci": [_rate(self.low), _rate(self.high)],
@@ -132,8 +132,8 @@ def border_of(
         weights = bootstrap_weights(count, _DRAWS, generator)[:, codes]
         failing = _fails(_spreads(errors, weights), _medians(barriers, weights), spread, barrier)
         lowers, uppers = _brackets(failing, rates)
-        low = min(percentiles(lowers, count, confidence)[0], lower[0])
-        high = max(percentiles(uppers, count, confidence)[1], upper[0])
+        low = np.fmin(percentiles(lowers, count, confidence)[0], lower[0])
+        high = np.fmax(percentiles(uppers, count, confidence)[1], upper[0])
     value = 0.0 if lower[0] == 0 else float(np.sqrt(lower[0]) * np.sqrt(upper[0]))
     return Border(
         value=value,
@@ -214,12 +214,18 @@ def _fails(spreads: Floats, barriers: Floats, spread: float, barrier: float) -> 
 
 
 def _brackets(fails: Floats, rates: Floats) -> tuple[Floats, Floats]:
-    """Highest rate before the first failure that keeps the rule, and the first that breaks it, by draw."""
+    """Highest rate before the first failure that keeps the rule, and the first that breaks it, by draw, [draws] each.
+
+    0 and infinite where there is none; NaN where there may be one, among the rates of which neither is known.
+    """
+    count = len(rates)
     broken = fails == 1
-    first = np.where(broken.any(axis=1), broken.argmax(axis=1), len(rates))
-    kept = (fails == 0) & (np.arange(len(rates)) < first[:, None])
-    last = np.where(kept.any(axis=1), len(rates) - 1 - kept[:, ::-1].argmax(axis=1), -1)
-    return np.append(rates, 0.0)[last], np.append(rates, np.inf)[first]
+    first = np.where(broken.any(axis=1), broken.argmax(axis=1), count)
+    kept = (fails == 0) & (np.arange(count) < first[:, None])
+    last = np.where(kept.any(axis=1), count - 1 - kept[:, ::-1].argmax(axis=1), -1)
+    lower, upper = np.append(rates, 0.0)[last], np.append(rates, np.inf)[first]
+    between = first - last > 1  # rates of which neither is known
+    return np.where(between & (last < 0), np.nan, lower), np.where(between & (first == count), np.nan, upper)
 
 
 def _rate(value: float) -> float | None:

@@ -95,6 +95,12 @@ def band_words(band: Band) -> str:
 
 def border_words(border: Border) -> str:
     """Where 2A ends."""
+    if np.isnan(border.value):
+        unknown = [rate for rate, height in zip(border.rates, border.barriers, strict=True) if np.isnan(height)]
+        sides = f"above {lr_text(border.lower)}" if border.lower > 0 else ""
+        sides = f"below {lr_text(border.upper)}" if np.isfinite(border.upper) else sides
+        missing = ", ".join(map(lr_text, unknown)) or "some rates"
+        return f"Where 2A ends is not known{f', except that it is {sides}' if sides else ''}: no barriers at {missing}."
     if border.value == 0:
         return f"No learning rate of regime 2 belongs to 2A {_interval(border.low, border.high)}."
     if np.isinf(border.value):

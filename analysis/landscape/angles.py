@@ -48,9 +48,12 @@ def angles(solutions: Weights, pairs: Sequence[tuple[int, int]], names: Sequence
         [pairs] radians, in [0, pi]; NaN where a vector is 0, which has no direction.
 
     Raises:
-        SpecError: no such parameter.
+        SpecError: no such parameter, or rows that are not there.
     """
     units = _units(solutions, names)
+    outside = [row for pair in pairs for row in pair if not 0 <= row < len(units)]
+    if outside:
+        raise SpecError([f"pairs must be rows of the {len(units)} solutions, found {outside[0]}"])
     return np.array([_angle(units[a], units[b]) for a, b in pairs], dtype=np.float64)
 
 

@@ -46,7 +46,7 @@ class RelativeFlatness:
         }
 
 
-def relative_flatness(objective: Objective, *, units: int, probes: int = 30, seed: int = 0) -> RelativeFlatness:
+def relative_flatness(objective: Objective, *, probes: int = 30, seed: int = 0) -> RelativeFlatness:
     """Estimate the relative flatness of a linear layer.
 
     For independent random signs u and z the matrix V = (W u) z^T has E[V^T H V] = kappa, so that every probe is one
@@ -54,7 +54,6 @@ def relative_flatness(objective: Objective, *, units: int, probes: int = 30, see
 
     Args:
         objective: the loss as a function of one weight matrix alone, `parameters=["head.weight"]` for instance.
-        units: rows of the matrix, the layer's outputs.
         probes: Hessian products.
         seed: of the random signs.
 
@@ -62,18 +61,20 @@ def relative_flatness(objective: Objective, *, units: int, probes: int = 30, see
         The estimate and its interval.
 
     Raises:
-        SpecError: an objective of other than one matrix with so many rows, or fewer than two probes.
+        SpecError: an objective of other than one matrix, or fewer than two probes.
     """
-    if len(objective.names) != 1 or units < 1 or objective.size % units:
+    shapes = [tuple(shape) for shape in objective.shapes]
+    if len(shapes) != 1 or len(shapes[0]) != 2:
+        named = ", ".join(f"{name} {shape}" for name, shape in zip(objective.names[:4], shapes, strict=False))
         raise SpecError(
             [
-                f"relative flatness needs an objective of one weight matrix with {units} rows, found "
-                f"{', '.join(objective.names)} with {objective.size} weights"
+                f"relative flatness needs an objective of one weight matrix, found {len(shapes)} parameters, {named}; "
+                "name it in parameters"
             ]
         )
     if probes < 2:
         raise SpecError([f"probes must be at least 2 so that there is an error, found {probes}"])
-    matrix = objective.weights.view(units, -1)
+    matrix = objective.weights.view(shapes[0])
     inputs = matrix.shape[1]
     generator = torch.Generator().manual_seed(seed)
     found = []

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from analysis.invariance.student import Difference, one_sample
-from analysis.landscape.minibatch import batch_gradient, batches
+from analysis.landscape.minibatch import batch_gradient
 from analysis.landscape.objective import Objective
+from trainables.norm_statistics import batches_of
 from trainables.spec import SpecError
 
 __all__ = ["CONFIDENCE", "GradientStatistics", "gradient_statistics", "statistics_of"]
@@ -101,9 +102,10 @@ def gradient_statistics(objective: Objective, *, batch_size: int) -> GradientSta
         The statistics.
 
     Raises:
-        SpecError: fewer than three mini-batches: there would be no error to state.
+        SpecError: fewer than three mini-batches, so that there would be no error to state, or a gradient that is not
+            finite.
     """
-    parts = batches(objective.samples, batch_size)
+    parts = list(batches_of(objective.samples, batch_size)) if batch_size > 0 else []
     if len(parts) < 3:
         raise SpecError(
             [
@@ -125,7 +127,14 @@ def statistics_of(gradients: Tensor, sizes: Sequence[int], weights: Tensor) -> G
 
     Returns:
         The statistics.
+
+    Raises:
+        SpecError: a gradient that is not finite.
     """
+    if bad := int((~torch.isfinite(gradients).all(1)).sum()):
+        raise SpecError(
+            [f"gradients must be finite, found NaN or infinity in those of {bad} of {len(sizes)} mini-batches"]
+        )
     gradients = gradients.double()
     products: Floats = (gradients @ gradients.T).cpu().numpy()
     counts = np.array(sizes, dtype=np.float64)

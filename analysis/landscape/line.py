@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.landscape.barriers import Barrier, Definition, barrier, excess
-from analysis.landscape.mixtures import ELEMENTS, Weights, finite, mixed, on_sphere
+from analysis.landscape.mixtures import ELEMENTS, Weights, finite, misfit, mixed, on_sphere
 from analysis.landscape.points import Points, judged
 from analysis.landscape.policy import PathNorms
 from trainables.spec import SpecError
@@ -110,12 +110,12 @@ def lines(
         A line for each pair.
 
     Raises:
-        SpecError: fewer than 3 points, rows that are not there, pairs on two draws of the data, or weights that are not
-            finite.
+        SpecError: weights of another architecture or not finite, fewer than 3 points, rows that are not there, or
+            pairs on two draws of the data.
     """
     count = len(next(iter(solutions.values())))
     seeds = [0] * count if data_seeds is None else [int(seed) for seed in data_seeds]
-    _check(solutions, pairs, seeds, grid)
+    _check(points, solutions, pairs, seeds, grid)
 
     def judge(rows: Sequence[tuple[int, int, float]]) -> list[_Point]:
         return _judge(points, solutions, rows, seeds, radius, splits, norms)
@@ -131,9 +131,13 @@ def lines(
     return [_line(each, splits, norms) for each in found]
 
 
-def _check(solutions: Weights, pairs: Sequence[tuple[int, int]], seeds: Sequence[int], grid: int) -> None:
+def _check(
+    points: Points, solutions: Weights, pairs: Sequence[tuple[int, int]], seeds: Sequence[int], grid: int
+) -> None:
     count = len(next(iter(solutions.values())))
     faults = []
+    if fault := misfit({name: tensor[0] for name, tensor in solutions.items()}, points.shapes):
+        faults.append(f"solutions must be weights of the network that judges them, but one {fault}")
     if grid < 3:
         faults.append(f"a line needs at least 3 points, found {grid}")
     if len(seeds) != count:

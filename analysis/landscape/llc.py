@@ -129,8 +129,8 @@ def local_learning_coefficient(
         The coefficient with its verdict.
 
     Raises:
-        SpecError: fewer than four chains, too few draws, no gamma for weights that are 0, or batch statistics, under
-            which the loss is not a mean over samples.
+        SpecError: fewer than four chains, two rounds or two samples, too few draws, a step, gamma or batch size out of
+            range, no gamma for weights that are 0, or batch statistics, under which the loss is no mean over samples.
     """
     faults = []
     if chains < 4:
@@ -141,6 +141,14 @@ def local_learning_coefficient(
         faults.append(f"rounds must be at least 2: a single size of step proves nothing, found {rounds}")
     if objective.norms is Norms.BATCH:
         faults.append("norms must not be batch: the loss must be a mean over samples; take reestimated or stored")
+    if batch_size < 1:
+        faults.append(f"batch_size must be at least 1, found {batch_size}")
+    if step is not None and not step > 0:
+        faults.append(f"step must be positive, found {step}; None takes one that fits the curvature")
+    if gamma is not None and not gamma >= 0:
+        faults.append(f"gamma must be at least 0, found {gamma}; None takes one that fits the weights")
+    if objective.samples < 2:
+        faults.append(f"samples must be at least 2: the temperature is 1 / log n, found {objective.samples}")
     if gamma is None and not bool(objective.weights.any()):
         faults.append("gamma must be given where all weights are 0, found none")
     if faults:

@@ -4,24 +4,7 @@ from torch import Tensor
 
 from analysis.landscape.objective import Objective
 
-__all__ = ["batch_gradient", "batches"]
-
-
-def batches(samples: int, batch_size: int) -> list[slice]:
-    """Samples in their stored order, cut into mini-batches.
-
-    Args:
-        samples: n.
-        batch_size: of each; the last one holds what is left. A single sample left goes to the one before, because it
-            has no batch statistics.
-
-    Returns:
-        The mini-batches.
-    """
-    starts = list(range(0, samples, batch_size))
-    if len(starts) > 1 and samples - starts[-1] == 1:
-        starts.pop()
-    return [slice(start, stop) for start, stop in zip(starts, [*starts[1:], samples], strict=True)]
+__all__ = ["batch_gradient"]
 
 
 def batch_gradient(

@@ -26,8 +26,10 @@ def stacked(solutions: Sequence[nn.Module | Mapping[str, Tensor]]) -> dict[str, 
         Parameter and buffer names to `[N, *shape]`.
 
     Raises:
-        SpecError: other names or shapes than the first one's, or weights that are not finite.
+        SpecError: no solution, other names or shapes than the first one's, or weights that are not finite.
     """
+    if not solutions:
+        raise SpecError(["at least one solution is needed, found none"])
     states = [each.state_dict() if isinstance(each, nn.Module) else each for each in solutions]
     shapes = {name: tensor.shape for name, tensor in states[0].items()}
     for number, state in enumerate(states[1:], start=1):

@@ -9,12 +9,15 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.landscape.affine_norms import Convolution, Norm, affine_norms, foldable
+from analysis.landscape.callers import per_sample, running
 from analysis.landscape.cost import Cost, Footprint, Plan, footprint, plan, seconds_of
 from analysis.landscape.kernels import Kernel, Pieces, PiecesProduct, gauss_newton_product, hessian_product
 from analysis.landscape.norms import with_norms
 from analysis.landscape.policy import Norms
+from trainables.norm_statistics import batches_of
 from trainables.spec import SpecError
 
 __all__ = ["Objective"]
@@ -36,6 +39,7 @@ class Objective:
 
     Attributes:
         names: the parameters that make up the flat vector, in the module's order.
+        shapes: theirs.
         size: P, their number of weights.
         samples: n.
         weights: the solution itself, `[P]`.
@@ -75,19 +79,24 @@ class Objective:
             expected_products: how many curvature products will be asked for.
 
         Raises:
-            SpecError: no samples, weights that are not finite, names that are no parameters, or a loss that differs
-                between two calls with the same weights.
+            SpecError: no samples, weights that are not finite, names that are no parameters or there twice, a network
+                or loss that does not run on the data, a loss that is not one number for each sample, or one that
+                differs between two calls with the same weights.
         """
         if not len(x) or len(x) != len(y):
             raise SpecError([f"inputs and targets must be as many, and at least one, found {len(x)} and {len(y)}"])
+        if batch_size is not None and batch_size < 1:
+            raise SpecError([f"batch_size must be at least 1, found {batch_size}; None chooses by memory"])
         self._module = copy.deepcopy(module)
         named = dict(self._module.named_parameters())
         wanted = [name for name, p in named.items() if p.requires_grad] if parameters is None else list(parameters)
         unknown = [name for name in wanted if name not in named]
         if unknown or not wanted:
             raise SpecError([f"parameters must be names of the module's own, found {unknown or 'none'}"])
+        if twice := sorted({name for name in wanted if wanted.count(name) > 1}):
+            raise SpecError([f"parameters must be named once each, found {twice} more than once"])
         self.names = tuple(wanted)
-        self._shapes = [named[name].shape for name in wanted]
+        self.shapes = [named[name].shape for name in wanted]
         self.weights = torch.cat([named[name].detach().reshape(-1) for name in wanted])
         if not all(bool(torch.isfinite(p).all()) for p in named.values()):
             raise SpecError(["weights must be finite, found NaN or infinity; this solution has no geometry"])
@@ -104,8 +113,9 @@ class Objective:
             parameter.requires_grad_(False)
         with torch.random.fork_rng(devices=[] if self.weights.device.type == "cpu" else None):
             with_norms(self._module, Norms.STORED, x)
-            self.stored_loss = self.value()
-            self._check_determined()
+            with running("network and loss"):
+                self.stored_loss = self.value()
+                self._check_determined()
             with_norms(self._module, norms, x if norm_inputs is None else norm_inputs)
 
     def __enter__(self) -> Self:
@@ -217,6 +227,13 @@ class Objective:
         )
 
     def _product(self, kind: str, build: Callable[[Pieces, slice, Kernel], PiecesProduct], vector: Tensor) -> Tensor:
+        if vector.shape != self.weights.shape or vector.dtype != self.weights.dtype:
+            raise SpecError(
+                [
+                    f"a vector must be like the weights, {self.size} numbers of {self.weights.dtype}, found "
+                    f"{tuple(vector.shape)} of {vector.dtype}; where a dtype is asked for, give that of the weights"
+                ]
+            )
         self.products += 1
         total = torch.zeros_like(self.weights)
         cut = self._pieces(vector.detach())
@@ -289,11 +306,11 @@ class Objective:
             )
 
     def _parts(self, step: int) -> list[slice]:
-        return [slice(start, min(start + step, self.samples)) for start in range(0, self.samples, step)]
+        return list(batches_of(self.samples, step))
 
     def _pieces(self, vector: Tensor) -> list[Tensor]:
-        cut = torch.split(vector, [shape.numel() for shape in self._shapes])
-        return [piece.view(shape) for piece, shape in zip(cut, self._shapes, strict=True)]
+        cut = torch.split(vector, [shape.numel() for shape in self.shapes])
+        return [piece.view(shape) for piece, shape in zip(cut, self.shapes, strict=True)]
 
     def _leaves(self, vector: Tensor) -> list[Tensor]:
         return [piece.requires_grad_(True) for piece in self._pieces(vector.detach())]
@@ -315,8 +332,10 @@ class Objective:
         return foldable(self._module)
 
     def _curved(self, pieces: Pieces, part: slice) -> Tensor:
-        with affine_norms(self._module, self._foldable):
+        # Only attention written out has second derivatives; its fused forms raise.
+        with affine_norms(self._module, self._foldable), sdpa_kernel(SDPBackend.MATH):
             return self._outputs(pieces, part)
 
     def _losses(self, pieces: Pieces, part: slice | Tensor) -> Tensor:
-        return self._loss(self._outputs(pieces, part), self._on_device(self._y[part]))
+        outputs, y = self._outputs(pieces, part), self._on_device(self._y[part])
+        return per_sample(self._loss(outputs, y), len(y), "loss")

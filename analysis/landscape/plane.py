@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from analysis.landscape.mixtures import ELEMENTS, Weights, finite, on_sphere, take
+from analysis.landscape.mixtures import ELEMENTS, Weights, finite, misfit, on_sphere, take
 from analysis.landscape.points import Points, judged
 from analysis.landscape.policy import PathNorms
 from trainables.spec import SpecError
@@ -83,11 +83,13 @@ def plane(
         The plane.
 
     Raises:
-        SpecError: fewer than 2 points along an axis, a negative margin, weights that are not finite, or solutions that
-            lie on one line.
+        SpecError: fewer than 2 points along an axis, a negative margin, weights of another architecture or not finite,
+            or solutions that lie on one line.
     """
     if resolution < 2 or margin < 0:
         raise SpecError([f"a plane needs resolution >= 2 and margin >= 0, found {resolution} and {margin}"])
+    if fault := misfit({name: tensor[0] for name, tensor in solutions.items()}, points.shapes):
+        raise SpecError([f"solutions must be weights of the network that judges them, but one {fault}"])
     three = take(solutions, rows)
     if not bool(finite(three).all()):
         raise SpecError(["weights must be finite, found NaN or infinity in a solution of the plane; choose another"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from analysis.landscape.callers import per_sample, running
 from analysis.landscape.mixtures import Weights
 from analysis.landscape.norms import batch_norms, with_norms
 from analysis.landscape.policy import Norms, PathNorms
@@ -96,7 +97,8 @@ class ModulePoints:
             at_once: samples in one forward pass in eval mode; None takes what is quickest.
 
         Raises:
-            SpecError: no such `norm_split`, names that are no parameters, or a loss that differs between two calls.
+            SpecError: no such `norm_split`, names that are no parameters, a network or loss that does not run on the
+                data, a loss or error that is not one number for each sample, or one that differs between two calls.
         """
         if norm_split not in splits:
             raise SpecError([f"norm_split must be one of {', '.join(splits)}, found {norm_split!r}"])
@@ -113,7 +115,8 @@ class ModulePoints:
         self._norm_split, self._batch_size, self._at_once = norm_split, batch_size, at_once
         self._places = {id(each): _places(each) for each in (self._module, self._training)}
         self._has_norms = any(layer.track_running_stats for layer in batch_norms(self._module))
-        self._refuse_chance()
+        with running("network, loss and error"):
+            self._refuse_chance()
 
     def samples(self, weights: Weights, data_seeds: Sequence[int], split: str) -> Samples:
         """Loss and error of each row on each sample of a split, batch norms with the statistics in `weights`.
@@ -167,8 +170,8 @@ class ModulePoints:
                     self._point_at(module, weights, row)
                     outputs += [module(x) for x, _ in parts]
                 said, truth = torch.cat(outputs), targets.repeat(len(outputs) // len(parts), *[1] * (targets.dim() - 1))
-                losses.append(self._loss(said, truth).view(-1, samples))
-                wrong.append(self._error(said, truth).view(-1, samples))
+                losses.append(per_sample(self._loss(said, truth), len(truth), "loss").view(-1, samples))
+                wrong.append(per_sample(self._error(said, truth), len(truth), "error").view(-1, samples))
         return Samples(torch.cat(losses), torch.cat(wrong).to(losses[0].dtype))
 
     def _point_at(self, module: nn.Module, weights: Weights, row: int) -> None:
@@ -202,13 +205,19 @@ def _rows(weights: Weights) -> int:
 
 
 def _places(module: nn.Module) -> list[tuple[str, nn.Module, str, bool]]:
-    """Where each tensor of the state dict is held: (name, owner, attribute, whether it is a parameter)."""
-    own = module.state_dict().keys()
+    """Where each tensor of the state dict is held: (name, owner, attribute, whether it is a parameter).
+
+    Of tied parameters only the first place, by whose name they are known: the others hold the same object.
+    """
+    own, seen = module.state_dict().keys(), set[int]()
     places = []
     for prefix, owner in module.named_modules(remove_duplicate=False):
         start = f"{prefix}." if prefix else ""
-        held = [(name, True) for name in owner._parameters] + [(name, False) for name in owner._buffers]
-        places += [(start + name, owner, name, which) for name, which in held if start + name in own]
+        for name, parameter in owner._parameters.items():
+            if parameter is not None and id(parameter) not in seen:
+                seen.add(id(parameter))
+                places.append((start + name, owner, name, True))
+        places += [(start + name, owner, name, False) for name in owner._buffers if start + name in own]
     return places
 
 

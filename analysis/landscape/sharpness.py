@@ -6,6 +6,7 @@ scaled in any way that leaves the function unchanged. Both maxima are found by a
 bound of them. Batch-norm statistics are held at the solution's.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -122,6 +123,9 @@ def sharpness(
 
     Returns:
         The measures.
+
+    Raises:
+        SpecError: as `sam`, `asam` and `random_sharpness` say.
     """
     return Sharpness(
         sam=sam(objective, rho=rho, steps=steps, restarts=restarts, seed=seed),
@@ -147,7 +151,7 @@ def sam(objective: Objective, *, rho: float = 0.05, steps: int = 5, restarts: in
         own once.
 
     Raises:
-        SpecError: a radius that is not positive, or no step or start.
+        SpecError: a radius that is not positive, no step or start, or a loss within the ball that is not finite.
     """
     return _worst_rise(objective, torch.ones_like(objective.weights), rho, steps, restarts, seed)
 
@@ -170,7 +174,7 @@ def asam(objective: Objective, *, rho: float = 0.5, steps: int = 5, restarts: in
         own once.
 
     Raises:
-        SpecError: a radius that is not positive, or no step or start.
+        SpecError: a radius that is not positive, no step or start, or a loss within the ball that is not finite.
     """
     return _worst_rise(objective, objective.weights.abs(), rho, steps, restarts, seed)
 
@@ -191,7 +195,7 @@ def random_sharpness(objective: Objective, *, rho: float = 0.05, pairs: int = 4,
         The mean and its interval. Costs 2 x pairs losses, and the solution's own once.
 
     Raises:
-        SpecError: a radius that is not positive, or fewer than two pairs.
+        SpecError: a radius that is not positive, fewer than two pairs, or a loss on the sphere that is not finite.
     """
     _positive(rho)
     if pairs < 2:
@@ -201,7 +205,7 @@ def random_sharpness(objective: Objective, *, rho: float = 0.05, pairs: int = 4,
     rises = []
     for _ in range(pairs):
         step = rho * unit_direction(objective.weights, generator)
-        both = [objective.value(objective.weights + sign * step) for sign in (1, -1)]
+        both = [_finite(objective.value(objective.weights + sign * step), rho) for sign in (1, -1)]
         rises.append(sum(both) / 2 - base)
     found = one_sample(torch.tensor(rises, dtype=torch.float64).numpy())
     low, high = found.interval(CONFIDENCE)
@@ -230,20 +234,27 @@ def _worst_rise(objective: Objective, sizes: Tensor, rho: float, steps: int, res
         return _unit(sizes * objective.gradient(weights))
 
     first = ascent(None)
-    first_order = objective.value(at(first)) - base
+    first_order = _finite(objective.value(at(first)), rho) - base
     best = max(0.0, first_order)
     random = [unit_direction(first, generator) for _ in range(restarts)]
     starts = [first, *random[1:]] if bool(first.any()) else random
     for u in starts:
         for _ in range(steps):
             u = _unit(u + STRIDE * ascent(at(u)))
-        best = max(best, objective.value(at(u)) - base)
+        best = max(best, _finite(objective.value(at(u)), rho) - base)
     return WorstRise(value=best, first_order=first_order, loss=base, rho=rho, gradients=1 + steps * len(starts))
 
 
 def _unit(vector: Tensor) -> Tensor:
     direction: Tensor = vector / vector.norm().clamp_min(torch.finfo(vector.dtype).tiny)
     return direction
+
+
+def _finite(loss: float, rho: float) -> float:
+    """A loss; one that is not finite would drop out of a maximum or a mean and leave the solution looking flat."""
+    if not math.isfinite(loss):
+        raise SpecError([f"the loss must be finite at the distance rho = {rho:g}, found {loss}; take a smaller rho"])
+    return loss
 
 
 def _positive(rho: float) -> None:

@@ -157,7 +157,7 @@ def random_width(
         distance, reached = _crossing(probe.along(step), rise, start, farthest * unit, tolerance)
         capped += not reached
         found.append(distance)
-        start = distance
+        start = distance if reached else FIRST * unit  # not at the cap, beyond what may rise on the way
     mean = one_sample(np.array(found))
     low, high = mean.interval(CONFIDENCE)
     return RandomWidth(

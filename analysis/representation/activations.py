@@ -138,6 +138,8 @@ def record(
     """As `activations`, with the shares of zeros, the network's output and the weight of its last linear layer."""
     if not len(x) or (samples is not None and samples < 1):
         raise SpecError([f"activations need at least one sample, found {len(x)} and a budget of {samples}"])
+    if batch_size < 1:
+        raise SpecError([f"batch_size must be at least 1, found {batch_size}"])
     network = copy.deepcopy(module).eval()
     named = dict(network.named_modules())
     wanted = _default(network) if layers is None else list(layers)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from analysis.estimates import Estimate
 
-__all__ = ["as_rows", "jackknife_error", "student"]
+__all__ = ["as_rows", "jackknife_error", "student", "without_bias"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,6 +21,20 @@ def jackknife_error(left_out: Floats) -> float:
     """
     groups = len(left_out)
     return float(np.sqrt((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum()))
+
+
+def without_bias(value: float, left_out: Floats) -> float:
+    """A figure with its bias of the order 1 / n taken off (Quenouille 1956).
+
+    Args:
+        value: the figure on all samples.
+        left_out: [groups] the figure without each.
+
+    Returns:
+        The corrected figure.
+    """
+    groups = len(left_out)
+    return groups * value - (groups - 1) * float(left_out.mean())
 
 
 def student(

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from analysis.arms import lr_text
 from analysis.border import Evidence, border_of, sensitivity
 from analysis.regimes import Regime
+from analysis.words import border_words
 
 LRS = np.array([1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2, 3.2e-2, 6.4e-2])
 REGIME = np.array([0, 1, 1, 1, 1, 1, 2], dtype=np.int8)
@@ -57,6 +59,34 @@ def test_a_rate_whose_barrier_was_not_measured_widens_the_bracket():
     barriers[:, 2] = np.nan
     border = found(errors, barriers)
     assert (border.lower, border.upper) == (2e-3, 8e-3)
+
+
+@pytest.mark.parametrize(
+    ("edge", "unmeasured", "bracket"),
+    [(1.5e-3, slice(1, 2), (np.nan, 4e-3)), (6e-3, slice(3, 6), (4e-3, np.nan)), (1.0, slice(4, 6), (8e-3, np.nan))],
+)
+def test_what_was_not_measured_is_not_said_to_lie_outside_regime_2(edge, unmeasured, bracket):
+    errors, barriers = planted(np.random.default_rng(0), edge)
+    errors[:] = errors[..., -1:]  # the barriers decide
+    barriers[:, unmeasured] = np.nan
+    border = found(errors, barriers)
+    np.testing.assert_array_equal((border.lower, border.upper), bracket)
+    assert np.isnan(border.value)
+    assert border.as_json()["value"] is None
+    words = border_words(border)
+    assert words.startswith(
+        "Where 2A ends is not known, except that it is "
+        + ("below 4e-3" if np.isnan(bracket[0]) else f"above {lr_text(bracket[0])}")
+    )
+    assert "nan" not in words
+
+
+def test_seeds_without_barriers_do_not_open_the_interval():
+    errors, barriers = planted(np.random.default_rng(0), 6e-3)
+    errors[:] = errors[..., -1:]
+    barriers[2:] = np.nan
+    border = found(errors, barriers)
+    assert (border.low, border.high, border.seeds) == (4e-3, 8e-3, 2)
 
 
 def test_nothing_to_find():

@@ -9,9 +9,9 @@ from closed_forms import normed_network, planted_gradients, untouched
 from torch import nn
 
 from analysis.landscape.gradients import gradient_statistics, statistics_of
-from analysis.landscape.minibatch import batches
 from analysis.landscape.objective import Objective
 from analysis.landscape.policy import Norms
+from trainables.norm_statistics import batches_of
 from trainables.spec import SpecError
 
 MEAN = np.array([0.5, -0.3, 0.2, 0.0])
@@ -24,15 +24,15 @@ def _drawn(generator, samples=60, mean=MEAN):
 
 def _statistics(gradients, batch_size):
     """Of samples with given gradients, cut into batches."""
-    parts = batches(len(gradients), batch_size)
+    parts = list(batches_of(len(gradients), batch_size))
     means = torch.tensor(np.array([gradients[part].mean(axis=0) for part in parts]))
     return statistics_of(means, [part.stop - part.start for part in parts], torch.ones(4))
 
 
 def test_batches_are_in_order_and_a_single_sample_joins_the_one_before():
-    assert batches(10, 4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
-    assert batches(9, 4) == [slice(0, 4), slice(4, 9)]
-    assert batches(1, 4) == [slice(0, 1)]
+    assert list(batches_of(10, 4)) == [slice(0, 4), slice(4, 8), slice(8, 10)]
+    assert list(batches_of(9, 4)) == [slice(0, 4), slice(4, 9)]
+    assert list(batches_of(1, 4)) == [slice(0, 1)]
 
 
 def test_norms_are_those_of_numpy_with_uneven_batches():

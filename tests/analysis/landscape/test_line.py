@@ -255,4 +255,4 @@ def test_a_loss_that_depends_on_chance_is_refused():
 
     x = torch.zeros(60, 1)
     with pytest.raises(SpecError, match=r"must not depend on chance, found .* and .* for one sample of split 'train'"):
-        ModulePoints(Noisy(), {"train": (x, x)}, lambda out, y: out[:, 0])
+        ModulePoints(Noisy(), {"train": (x, x)}, lambda out, y: out[:, 0], error=lambda out, y: out[:, 0] < 0)
