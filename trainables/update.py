@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainables.groups import PLAIN, GroupRate, resolve_groups
 from trainables.spec import Optimizer, Recipe
 
-__all__ = ["TRACED", "Rule", "make_rule", "row_norm_sq", "update_rows"]
+__all__ = ["TRACED", "Rule", "make_rule", "own_rates", "row_norm_sq", "update_rows"]
 
 TRACED = ("grad_norm_sq", "unit_grad_norm_sq", "angle_sq", "effective_lr")
 """What is summed over steps where a study follows norms and angles, for each tensor and for all together.
@@ -144,7 +144,7 @@ def update_rows(
     """
     moved, averages, squares = [], [], []
     for index, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
-        rate, decay = _own(rule, index, lr, weight_decay)
+        rate, decay = own_rates(rule, index, lr, weight_decay)
         direction = gradient if rule.decoupled else torch.addcmul(gradient, weight, _column(decay, weight))
         start = weight * (1 - _column(rate * decay, weight)) if rule.decoupled else weight
         if rule.optimizer.adapts:
@@ -191,7 +191,7 @@ def _traced(
             steps.append(_row_sum(step.square()))
             products.append(_row_sum(step * old))
             slopes.append(_row_sum(gradient.square()))
-            rates.append(_own(rule, index, lr, weight_decay)[0])
+            rates.append(own_rates(rule, index, lr, weight_decay)[0])
     # the whole set comes last; its rate is the member's own
     norm, moved_sq, along, slope = (torch.stack([*each, sum(each)], 1) for each in (norms, steps, products, slopes))  # type: ignore[list-item]
     rate = torch.stack([*rates, lr], 1)
@@ -206,8 +206,18 @@ def _row_sum(tensor: Tensor) -> Tensor:
     return tensor.reshape(len(tensor), -1).sum(1)
 
 
-def _own(rule: Rule, index: int, lr: Tensor, weight_decay: Tensor) -> tuple[Tensor, Tensor]:
-    """Learning rate and weight decay of one tensor, `[K]` each."""
+def own_rates(rule: Rule, index: int, lr: Tensor, weight_decay: Tensor) -> tuple[Tensor, Tensor]:
+    """Learning rate and weight decay of one tensor.
+
+    Args:
+        rule: the optimiser's fixed part.
+        index: of the tensor, in a population's order.
+        lr: of the members, `[K]`; the effective ones on a sphere.
+        weight_decay: of the members, `[K]`.
+
+    Returns:
+        Both as the tensor's own, `[K]` each; on a sphere the rate that acts on the weights themselves.
+    """
     group = rule.groups[index] if rule.groups else PLAIN
     if group.lr is not None:
         rate = torch.full_like(lr, group.lr)

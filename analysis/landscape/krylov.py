@@ -154,16 +154,34 @@ class Krylov:
             points: `[k]`.
 
         Returns:
-            Lower bounds of 1 / (c sqrt(P)), `[k]`; infinite where the basis has split off an invariant space.
+            Lower bounds of 1 / (c sqrt(P)), `[k]`, for the start vector of the latest part of the basis; infinite where
+            that part is an invariant space: outside it there are only further copies of its eigenvalues.
         """
-        if 0.0 in self.coupling:
+        diagonal, coupling = self._latest()
+        if coupling[-1] == 0.0:
             return np.full(len(points), np.inf)
         before, now, total = np.zeros_like(points), np.ones_like(points), np.ones_like(points)
-        for along, beside, last in zip(self.diagonal, self.coupling, [0.0, *self.coupling], strict=False):
+        for along, beside, last in zip(diagonal, coupling, [0.0, *coupling], strict=False):
             before, now = now, ((points - along) * now - last * before) / beside
             total += now**2
         bound: Floats = np.sqrt(total / self._size)
         return bound
+
+    @property
+    def split_off(self) -> Floats | None:
+        """Eigenvalues of the invariant space that the latest vector completed, if it did: each distinct one once."""
+        if not self.coupling or self.coupling[-1] != 0.0:
+            return None
+        diagonal, coupling = self._latest()
+        beside = np.array(coupling[:-1])
+        values: Floats = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+        return values
+
+    def _latest(self) -> tuple[list[float], list[float]]:
+        """Diagonal and coupling since the last invariant space that was split off before the latest vector."""
+        splits = [index for index, beside in enumerate(self.coupling[:-1]) if beside == 0.0]
+        start = splits[-1] + 1 if splits else 0
+        return self.diagonal[start:], self.coupling[start:]
 
     def combined(self, coefficients: Floats) -> Tensor:
         """Vectors given in the basis.

@@ -1,7 +1,7 @@
 """Largest and smallest eigenvalues of a curvature, by Lanczos with a stop on residuals."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -58,8 +58,8 @@ class Spectrum:
     smallest_residuals: Floats
     largest_converged: Flags
     smallest_converged: Flags
-    vectors: Tensor
-    krylov: Krylov
+    vectors: Tensor = field(repr=False)
+    krylov: Krylov = field(repr=False)
 
     @property
     def products(self) -> int:
@@ -154,6 +154,9 @@ def _complete(krylov: Krylov, values: Floats, settled: Flags, count: int, sign: 
     if count == 0 or krylov.exhausted:
         return True
     found = sign * values[:count]  # descending at both ends
+    copies = krylov.split_off
+    if copies is not None and (sign * copies).max() > found[-1] + _ZERO * float(np.abs(values).max()):
+        return False  # outside the spaces known there may be a further copy of this eigenvalue
     middles = (found[1:] + found[:-1]) / 2
     outside = np.minimum(found + _APART * np.abs(found), np.concatenate([[np.inf], middles]))
     inside = np.maximum(found[:-1] - _APART * np.abs(found[:-1]), middles)

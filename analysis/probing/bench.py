@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from analysis.landscape.objective import Objective
+    from trainables.update import Rule
 
 __all__ = ["Bench"]
 
@@ -154,6 +155,14 @@ class Bench:
     def scale_free(self) -> bool:
         """True where the loss does not feel the scale of `moving`: then effective values mean something."""
         return bool(self.moving) and set(self.moving) <= set(self.evaluator.scale_invariant)
+
+    @cached_property
+    def rule(self) -> "Rule":
+        """How the optimiser acted on each trained tensor."""
+        from trainables.update import make_rule
+
+        seed = self._job.starts[0].solutions[0].data_seed
+        return make_rule(self.recipe, build_task(self.recipe, seed).model(), self.evaluator.scale_invariant)
 
     def rows(
         self, solution: Solution, probe: str, values: "dict[str, float]", *, n: int, split: str = "train"

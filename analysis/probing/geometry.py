@@ -6,7 +6,7 @@ import numpy as np
 
 from analysis.landscape.density import density as density_of
 from analysis.landscape.gradients import gradient_statistics
-from analysis.landscape.invariants import edge_ratio, effective_curvature
+from analysis.landscape.invariants import effective_curvature
 from analysis.landscape.lanczos import eigenvalues
 from analysis.landscape.llc import local_learning_coefficient
 from analysis.landscape.objective import Objective
@@ -17,6 +17,7 @@ from analysis.landscape.sharpness import sharpness as sharpness_of
 from analysis.landscape.trace import trace
 from analysis.landscape.width import Direction, random_width, width_towards
 from analysis.probing.bench import Bench
+from analysis.probing.edge import edge_of
 from analysis.probing.jobs import Job, fault_row
 from analysis.probing.kept import load
 from analysis.probing.pair_rows import pair_rows, pair_table
@@ -167,21 +168,8 @@ def _curvature(objective: Objective, solution: Solution, bench: Bench) -> dict[s
     else:  # raw curvature never stands alone
         values["asam"] = asam(objective).value
     if not bench.recipe.optimizer.adapts:  # Adam's edge is that of its own preconditioned curvature
-        values |= _edge(values["lambda_1"], values["weight_norm"], solution, bench)
+        values |= edge_of(objective, values["lambda_1"], solution, bench)
     return values
-
-
-def _edge(largest: float, weight_norm: float, solution: Solution, bench: Bench) -> dict[str, float]:
-    """How close the steps behind a solution were to the edge of stability, under the curvature that they felt."""
-    if bench.has_batch_norms:
-        with bench.objective(solution, Norms.BATCH) as felt:
-            dtype, device = felt.weights.dtype, felt.weights.device
-            found = eigenvalues(felt.hessian, felt.size, largest=1, smallest=0, dtype=dtype, device=device)
-            largest = float(found.largest[0])
-    on_sphere = bench.recipe.sphere_radius is not None
-    felt_curvature = effective_curvature(largest, weight_norm) if on_sphere else largest
-    ratio = edge_ratio(solution.lr, felt_curvature, momentum=solution.momentum, nesterov=bench.recipe.nesterov)
-    return {"edge_lambda": largest, "edge_ratio": ratio}
 
 
 def _density(objective: Objective, solution: Solution, bench: Bench) -> dict[str, float]:

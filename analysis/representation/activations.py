@@ -46,6 +46,8 @@ _NORMS = (
     nn.RMSNorm,
 )
 _LINEAR = (nn.Linear, nn.modules.conv._ConvNd)
+_CHANNELS_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d)
+_CHANNELS_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.MultiheadAttention)
 
 
 class Maps(StrEnum):
@@ -109,7 +111,9 @@ def activations(
             either every linear map and convolution but the last; and `penultimate`. Those that do not give a tensor
             with a row for each sample are left out, and what is the same as `penultimate` is listed under that name
             alone. A layer that is used several times has further entries `name#2`, `name#3`.
-        maps: what a unit of images `[n, channels, ...]` of 4 or more axes, or of tokens `[n, tokens, channels]`, is.
+        maps: what a unit of images `[n, channels, ...]` of 4 or more axes, of signals `[n, channels, places]` or of
+            tokens `[n, tokens, channels]` is. Three axes are signals behind a one-dimensional convolution or its norm,
+            and tokens at the start and behind a linear map, an embedding, attention or a layer norm.
         samples: look at the first of `x` only; None for all.
         batch_size: samples at once. Held are `batch_size` samples of the whole network's forward pass, and of each
             layer `[samples, units]`.
@@ -147,6 +151,9 @@ def record(
     if unknown:
         raise SpecError([f"layers must be names of the module's own, found {unknown}; it has {list(named)[1:9]} ..."])
     watch = _Watch(maps)
+    for layer in network.modules():
+        if isinstance(layer, (*_CHANNELS_FIRST, *_CHANNELS_LAST)):
+            layer.register_forward_hook(watch.order(last=isinstance(layer, _CHANNELS_LAST)))
     for name in wanted:
         if name != PENULTIMATE:
             named[name].register_forward_hook(watch.layer(name))
@@ -170,10 +177,19 @@ def record(
     return Recording(found, torch.cat(outputs).cpu(), None if watch.head is None else watch.head.weight.detach().cpu())
 
 
-def layer_of(output: Tensor, maps: Maps = Maps.MEAN) -> Layer:
-    """What a layer's output `[n, channels, ...]`, `[n, tokens, channels]`, `[n, units]` or `[n]` says of n samples."""
+def layer_of(output: Tensor, maps: Maps = Maps.MEAN, *, tokens: bool = True) -> Layer:
+    """What a layer's output `[n, channels, ...]`, `[n, units]` or `[n]` says of n samples.
+
+    Args:
+        output: the numbers.
+        maps: what a unit is.
+        tokens: three axes are `[n, tokens, channels]`, not `[n, channels, places]`.
+
+    Returns:
+        Units and zeros.
+    """
     values = output if output.dtype == torch.float64 else output.float()
-    if values.dim() == 3:
+    if values.dim() == 3 and tokens:
         values = values.transpose(1, 2)
     flat = values.reshape(len(values), -1)
     channels = values.reshape(*values.shape[:2], -1) if values.dim() > 1 else flat[:, :, None]
@@ -198,6 +214,7 @@ class _Watch:
         self.parts: dict[str, list[Layer]] = {}
         self.head: nn.Linear | None = None
         self._maps = maps
+        self._tokens = True
         self._samples = 0
         self._batch: dict[str, Layer] = {}
         self._last: tuple[nn.Linear, Tensor, Tensor] | None = None
@@ -211,13 +228,21 @@ class _Watch:
 
         return hook
 
+    def order(self, *, last: bool) -> Callable[..., None]:
+        """A hook that remembers where the layers to come have their channels, where they have three axes."""
+
+        def hook(_: nn.Module, __: tuple[Any, ...], ___: Any) -> None:
+            self._tokens = last
+
+        return hook
+
     def linear(self, layer: nn.Linear, inputs: tuple[Tensor, ...], out: Tensor) -> None:
         """A hook that remembers the last linear layer to run."""
         self._last = layer, inputs[0], out
 
     def begin(self, samples: int) -> None:
         """Open a batch."""
-        self._samples = samples
+        self._samples, self._tokens = samples, True
 
     def end(self, output: Any, layers: Sequence[str] | None) -> None:
         """Close a batch that gave `output`."""
@@ -229,6 +254,7 @@ class _Watch:
         if self._last is not None:
             layer, features, logits = self._last
             if layers is None or PENULTIMATE in layers:
+                self._tokens = True
                 self._take(PENULTIMATE, features)
             if output.dim() == 2 and (output is logits or torch.equal(output, logits)):
                 self.head = layer
@@ -239,12 +265,12 @@ class _Watch:
     def _take(self, name: str, out: Any) -> None:
         if not isinstance(out, Tensor) or not out.dim() or len(out) != self._samples:
             return
-        channels = out.shape[-1] if out.dim() == 3 else out.shape[1:2].numel()
+        channels = out.shape[-1] if out.dim() == 3 and self._tokens else out.shape[1:2].numel()
         units = out[0].numel() if self._maps is Maps.FLAT else channels
         if units > MOST_UNITS:
             way = "average over the places (maps mean)" if self._maps is Maps.FLAT else "name other layers"
             raise SpecError([f"a layer may have at most {MOST_UNITS} units, found {units} in {name!r}; {way}"])
-        self._batch[name] = layer_of(out, self._maps)
+        self._batch[name] = layer_of(out, self._maps, tokens=self._tokens)
 
 
 def _default(network: nn.Module) -> list[str]:

@@ -103,6 +103,9 @@ def test_operators_with_fewer_eigenvalues_than_asked_for():
     found = eigenvalues(lambda v: low_rank * v, 300, dtype=torch.float32)
     np.testing.assert_allclose(found.largest, [4, 1, 0, 0, 0], atol=1e-5)
     assert found.products < 12
+    few = torch.zeros(300)
+    few[:2] = torch.tensor([3.0, -2.0])
+    np.testing.assert_allclose(eigenvalues(lambda v: few * v, 300).largest, [3, 0, 0, 0, 0], atol=1e-5)
     one = eigenvalues(lambda v: 7 * v, 1)
     assert (one.largest.tolist(), one.products) == ([7.0], 1)
 

@@ -195,3 +195,18 @@ def test_faults_are_one_sentence(perceptron, inputs):
     for module, x, layers, words in cases:
         with pytest.raises(SpecError, match=words):
             activations(module, x, layers)
+
+
+def test_signals_have_their_channels_before_their_places():
+    module = nn.Sequential(
+        nn.Conv1d(2, 6, 3), nn.BatchNorm1d(6), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 3)
+    )
+    with torch.no_grad():
+        module[1].bias[0] = -100.0  # a dead channel
+    x = torch.randn(50, 2, 20)
+    seen = record(module, x, ["2"]).layers["2"]
+    torch.testing.assert_close(seen.units, module.eval()[:3](x).mean(2))
+    assert seen.alive.tolist() == [False] + [True] * 5
+    back = nn.Sequential(nn.Conv1d(2, 6, 3), nn.Linear(18, 5), nn.ReLU(), nn.Flatten(), nn.Linear(30, 3))
+    tokens = record(back, x, ["2"]).layers["2"]  # a linear map after it has turned its last axis into channels
+    assert tokens.units.shape == (50, 5)
