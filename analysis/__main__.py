@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         + "\n".join(f"  {name:10} {text}" for name, text in ANALYSES.items()),
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help=", ".join(ANALYSES))
     parser.add_argument("directory", metavar="DIR", type=Path, help="results folder")
@@ -56,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for fault in error.faults:
             print(f"error: {fault}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader of the output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing it raises nothing either
     except KeyboardInterrupt:
         print("interrupted; what was measured is kept, the same command goes on", file=sys.stderr)
         return 130
@@ -80,7 +84,7 @@ def _run(name: str, directory: Path, wanted: dict[str, Any], *, as_json: bool) -
 
 def _deliver(text: str, out: Path | None) -> None:
     if out is None:
-        print(text)
+        print(text, flush=True)
         return
     try:
         out.write_text(text + "\n", encoding="utf-8")

@@ -115,13 +115,15 @@ def _features(directory: Path) -> Printed:
             frame = (pair_frame if probe == "cka" else solution_frame)(study, found.arm, probe)
             if not frame.empty:
                 table = measures_table(frame, found.arm, confidence, series)
-                plain = table[~table["key"].str.endswith(("_low", "_high", "_se"))]
-                words.append(f"{probe}: medians over seeds\n{_text(_by_key(plain, series))}")
+                words.append(f"{probe}: medians over seeds\n{_blocks(table, series)}")
                 data[probe] = {"table": _records(table), "members": _records(frame.drop(columns=["unit", "place"]))}
         when = learned_when(found)
         if when is not None:
             data["learned_when"] = _records(when)
         faults = fault_frame(study, found.arm)
+        words += [_MORE] if words else []
+        if not any((directory / "checkpoints").glob("*.json")):
+            words += [_NO_WEIGHTS] if words else []
         words += fault_words(faults)
         data["faults"] = _records(faults)
         if not words:
@@ -159,25 +161,42 @@ def _geometry(directory: Path) -> Printed:
             words.append(f"medians over seeds; errors as fractions\n{_text(shown)}")
             data |= {"table": _records(table), "members": _records(basin.pairs.drop(columns=["unit", "place"]))}
             data["barriers"] = _records(basin.barriers.drop(columns=["unit", "place"]))
-        if basin.border is not None:
-            words.append(border_words(basin.border))
-            data["border_2a_2b"] = basin.border.as_json() | {"sensitivity": _records(basin.sensitivity)}
         for probe, frame in basin.singles.items():
             shown = converged(frame) if probe == "llc" else frame
             table = measures_table(shown, found.arm, confidence, "solution")
-            words.append(f"{probe}: medians over seeds\n{_text(_by_key(table, 'solution'))}")
+            words.append(f"{probe}: medians over seeds\n{_blocks(table, 'solution')}")
             data[probe] = {"table": _records(table), "members": _records(frame.drop(columns=["unit", "place"]))}
+        words += [_MORE] if words else ["nothing was measured"]
         words += fault_words(basin.faults)
         data["faults"] = _records(basin.faults)
-        return "\n\n".join(words) or "nothing was measured", data
+        if basin.border is not None:
+            words.append(border_words(basin.border))
+            data["border_2a_2b"] = basin.border.as_json() | {"sensitivity": _records(basin.sensitivity)}
+        return "\n\n".join(words), data
 
     return _by_arm(study, findings, one)
 
 
-def _by_key(table: pd.DataFrame, series: str) -> pd.DataFrame:
-    """Medians, one column for each number."""
-    wide = table.pivot_table(index=[series, "lr"], columns="key", values="median", observed=True)
-    return wide.reset_index().rename_axis(columns=None)
+_NO_WEIGHTS = (
+    "This folder has no checkpoints: ranks, linear probes, neural collapse and CKA are measured on kept weights."
+)
+_MORE = "Intervals, single seeds and further numbers: --json."
+_WIDTH = 118
+_FURTHER = ("_low", "_high", "_se", "_rho", "_converged")
+"""What stands beside a number and not for itself."""
+
+
+def _blocks(table: pd.DataFrame, series: str) -> str:
+    """Medians, one column for each number, in tables that fit a terminal."""
+    plain = table[~table["key"].str.endswith(_FURTHER)]
+    wide = plain.pivot_table(index=[series, "lr"], columns="key", values="median", observed=True)
+    blocks: list[list[str]] = [[]]
+    for key in wide.columns:
+        wider = _text(wide[[*blocks[-1], key]].reset_index().rename_axis(columns=None))
+        if blocks[-1] and max(map(len, wider.splitlines())) > _WIDTH:
+            blocks.append([])
+        blocks[-1].append(key)
+    return "\n".join(_text(wide[block].reset_index().rename_axis(columns=None)) for block in blocks if block)
 
 
 def _report(directory: Path) -> Printed:
@@ -228,11 +247,15 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
+_ROUNDING = 1e-12
+"""What is smaller is what is left of a difference of equal numbers."""
+
+
 def _text(table: pd.DataFrame) -> str:
     text: str = table.to_string(
         index=False,
         na_rep="-",
         formatters={"lr": lr_text} if "lr" in table else None,
-        float_format=lambda x: f"{x:.4g}",
+        float_format=lambda x: f"{x:.4g}" if abs(x) > _ROUNDING else "0",
     )
     return text

@@ -101,15 +101,22 @@ def border_words(border: Border) -> str:
         sides = f"below {lr_text(border.upper)}" if np.isfinite(border.upper) else sides
         missing = ", ".join(map(lr_text, unknown)) or "some rates"
         return f"Where 2A ends is not known{f', except that it is {sides}' if sides else ''}: no barriers at {missing}."
+    rates, seeds = len(border.rates), border.seeds
+    behind = f"{rates} rate{'' if rates == 1 else 's'} of regime 2, {seeds} seed{'' if seeds == 1 else 's'}"
+    if rates < 2:
+        return f"Where 2A ends cannot be told from {behind}: more rates between the thresholds are needed."
     if border.value == 0:
-        return f"No learning rate of regime 2 belongs to 2A {_interval(border.low, border.high)}."
-    if np.isinf(border.value):
-        return f"2A reaches as far as regime 2 does on this grid {_interval(border.low, border.high)}."
-    return (
-        f"2A ends and 2B begins at {lr_text(border.value)} {_interval(border.low, border.high)}, between "
-        f"{lr_text(border.lower)} and {lr_text(border.upper)} on the grid ({border.seeds} "
-        f"seed{'' if border.seeds == 1 else 's'} with barriers)."
-    )
+        where = f"No learning rate of regime 2 belongs to 2A: it is 2B from {lr_text(border.upper)} on"
+    elif np.isinf(border.value):
+        where = f"2A reaches as far as regime 2 does, to {lr_text(border.lower)}"
+    else:
+        grid = f"between {lr_text(border.lower)} and {lr_text(border.upper)} on the grid"
+        where = f"2A ends and 2B begins at {lr_text(border.value)}, {grid}"
+    if np.isnan(border.low) or np.isnan(border.high):
+        return f"{where} ({behind}: no interval)."
+    low = "below regime 2" if border.low == 0 else lr_text(border.low)
+    high = "above regime 2" if np.isinf(border.high) else lr_text(border.high)
+    return f"{where} (interval from {low} to {high}; {behind} with barriers)."
 
 
 def comparison(found: Findings) -> str:

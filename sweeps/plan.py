@@ -11,7 +11,7 @@ from itertools import pairwise
 from sweeps.cost import WORKER_BYTES, CostModel, disk_bytes, total_memory, wall_seconds
 from sweeps.equilibrium import Equilibrium, equilibrium_of
 from sweeps.kept import keep_within
-from sweeps.probe_plan import probed_solutions
+from sweeps.probe_plan import probe_notes, probed_solutions
 from sweeps.resources import Resources
 from sweeps.schema import Sweep
 from sweeps.sizes import Sizes
@@ -188,7 +188,11 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
         equilibrium=equilibrium_of(found),
         steps_per_epoch=epochs.pop() if len(epochs) == 1 else None,
         resources=resources,
-        notes=(*_notes(sweep, resources.gpus, costs), *([kept.note] if kept.note else [])),
+        notes=(
+            *_notes(sweep, resources.gpus, costs),
+            *([kept.note] if kept.note else []),
+            *probe_notes(sweep, list(linked.values())),
+        ),
     )
 
 

@@ -42,6 +42,10 @@ class ProbeCount:
         return f"probes {self.done}/{self.jobs}{left}"
 
 
+TELLING = 3
+"""Jobs from which on their time tells that of the others: the first ones load, compile and start processes."""
+
+
 class ProbeTally:
     """Counts jobs.
 
@@ -54,7 +58,7 @@ class ProbeTally:
     def __init__(self, jobs: int, weights: Mapping[str, float], now: float) -> None:
         self._jobs = jobs
         self._left = dict(weights)
-        self._all = sum(weights.values())
+        self._all, self._count = sum(weights.values()), len(weights)
         self._began = now
 
     def see(self, job_id: str) -> None:
@@ -79,7 +83,7 @@ class ProbeTally:
         return ProbeCount(
             done=self._jobs - len(self._left),
             jobs=self._jobs,
-            seconds_left=left * elapsed / done if done > 0 else None,
+            seconds_left=left * elapsed / done if self._count - len(self._left) >= TELLING else None,
             elapsed=elapsed,
         )
 

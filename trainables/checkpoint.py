@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn, stack
 
@@ -162,7 +162,7 @@ class Checkpoints:
             Parameter and buffer names to `[N, *shape]`, as in the module's `state_dict`.
 
         Raises:
-            SpecError: an entry is not there.
+            SpecError: an entry is not there, or its file cannot be read.
         """
         places = [self._place(key) for key in keys]
         by_file: dict[Path, list[int]] = {}
@@ -170,12 +170,15 @@ class Checkpoints:
             by_file.setdefault(place.file, []).append(position)
         loaded: dict[str, list[Tensor | None]] = {}
         for path, positions in by_file.items():
-            with safe_open(str(path), framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping: it cannot be iterated itself
-                    rows = loaded.setdefault(name, [None] * len(keys))
-                    tensor = file.get_tensor(name)
-                    for position in positions:
-                        rows[position] = tensor[places[position].row]
+            try:
+                with safe_open(str(path), framework="pt") as file:
+                    for name in file.keys():  # noqa: SIM118 - not a mapping: it cannot be iterated itself
+                        rows = loaded.setdefault(name, [None] * len(keys))
+                        tensor = file.get_tensor(name)
+                        for position in positions:
+                            rows[position] = tensor[places[position].row]
+            except (OSError, IndexError, SafetensorError) as error:
+                raise SpecError([f"weights in {path} cannot be read ({error}); restore that file"]) from None
         return {name: stack([row for row in rows if row is not None]) for name, rows in loaded.items()}
 
 

@@ -23,8 +23,8 @@ _SHARES = (0.02, 0.05, 0.1, 0.2, 0.35, 0.55, 0.8)
 """Heights of the lines, as shares of the range: close together near the solutions, where it is flat."""
 
 
-_FLAT = 4.0
-"""Triangles wider than this for their height are drawn with an axis of its own for each direction."""
+_FLAT = 1.6
+"""Maps wider than this for their height, or the other way round, have a scale of its own for each direction."""
 
 
 def plane_table(plane: "Plane", names: Sequence[str]) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def plane_table(plane: "Plane", names: Sequence[str]) -> pd.DataFrame:
 def draw_plane(table: pd.DataFrame) -> Figure:
     """Draw the training loss and the test error with labelled height lines and the three solutions.
 
-    Both axes have one scale unless the triangle is very flat.
+    Both axes have one scale unless most of the figure would then be empty; the axis says so.
 
     Args:
         table: from `plane_table`, with the splits `train` and `test`.
@@ -77,12 +77,13 @@ def draw_plane(table: pd.DataFrame) -> Figure:
         panel.set_aspect("equal" if _alike(table) else "auto")
         panel.set_xlabel("distance from the first solution towards the second")
         panel.tick_params(colors=INK)
-    panels[0].set_ylabel("distance at right angles to it")
+    scale_words = "" if _alike(table) else " (a scale of its own)"
+    panels[0].set_ylabel(f"distance at right angles to it{scale_words}")
     return figure
 
 
 def _alike(table: pd.DataFrame) -> bool:
-    """Whether the triangle is about as high as wide; a flat one would be a line on axes of one scale."""
+    """Whether the map is about as high as wide; a flat one would be a line on axes of one scale."""
     width, height = (float(table[axis].max() - table[axis].min()) for axis in ("x", "y"))
     return 1 / _FLAT < height / width < _FLAT
 

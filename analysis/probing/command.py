@@ -1,14 +1,15 @@
 """What `python -m analysis geometry|features DIR` measures before it prints: the sweep's own wishes, or options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from analysis.probing.jobs import check_task, pending, plan_jobs, spec_of
 from analysis.probing.run import run_jobs
-from analysis.probing.spec import FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec, ProbeSpec
+from analysis.probing.spec import NEEDS, FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec, ProbeSpec
 from analysis.tables import read_tables
 from trainables.checkpoint import Checkpoints
 from trainables.spec import SpecError
@@ -48,7 +49,20 @@ def measure(name: str, directory: Path, wanted: Mapping[str, Any], tell: Callabl
         raise
     if jobs and pending(directory, jobs):
         check_task(Checkpoints(directory / "checkpoints"), jobs[0])
+    part = spec.geometry or spec.features
+    there = {job.measure for job in jobs}
+    for missing in part.measures if part else ():
+        if missing not in there and (missing in NEEDS) and (missing is not FeatureMeasure.TIMELINE or wanted):
+            tell(f"{missing} is not measured here: it needs {NEEDS[missing]}")
     run_jobs(directory, jobs, tell)
+
+
+def _meant(found: str, legal: Sequence[str]) -> str:
+    """A guess at what was meant."""
+    if found in ("angle", "angles"):
+        return "; angles come with barrier"
+    near = get_close_matches(found, legal, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def _changes(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +78,7 @@ def _changes(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         if unknown or not names:
             faults.append(
                 f"--measures must be of {', '.join(legal)}, found {', '.join(unknown) or repr(wanted['measures'])}"
+                + "".join(_meant(part, legal) for part in unknown)
             )
         else:
             changes["measures"] = tuple(MEASURED[name](part) for part in names)

@@ -12,6 +12,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from analysis.arms import Arm
 from analysis.landscape.policy import Norms, PathNorms
 from analysis.probing.solutions import Solution, Start, pairs_of, starts_of
@@ -138,7 +140,7 @@ def study_jobs(study: Study, spec: ProbeSpec, arms: Sequence[Arm] | None = None)
 
 
 def pending(directory: Path, jobs: Sequence[Job]) -> list[Job]:
-    """The jobs that have not been done.
+    """The jobs that have not been done, and those that met a fault before the weights were last changed.
 
     Args:
         directory: the results folder.
@@ -147,7 +149,23 @@ def pending(directory: Path, jobs: Sequence[Job]) -> list[Job]:
     Returns:
         In the same order.
     """
-    return [job for job in jobs if not _file(directory, job.job_id).exists()]
+    changed = max((_changed(path) for path in (directory / "checkpoints").glob("*")), default=0)
+    return [job for job in jobs if not _is_done(_file(directory, job.job_id), changed)]
+
+
+def _is_done(part: Path, changed: int) -> bool:
+    """Whether a part is there and not to be tried again."""
+    if not part.exists():
+        return False
+    return (
+        _changed(part) > changed or "fault" not in pq.read_table(part, columns=["probe"])["probe"].unique().to_pylist()
+    )
+
+
+def _changed(path: Path) -> int:
+    """When a file was last written or put in its place, nanoseconds; a restored one may bring an old time along."""
+    found = path.stat()
+    return max(found.st_mtime_ns, found.st_ctime_ns)
 
 
 def run_job(directory: Path, job: Job) -> JobEnd:
@@ -246,11 +264,13 @@ def _arm_jobs(arm: Arm, checkpoints: Checkpoints, spec: GeometrySpec | FeatureSp
     starts = starts_of(arm, checkpoints.entries(), seeds=spec.seeds)
     if not starts:
         return
-    key = starts[0].solutions[0].key
-    size = sum(tensor.numel() for tensor in checkpoints.weights([key]).values())
+    size = _size([solution.key for start in starts for solution in start.solutions], checkpoints)
     at_once = max(1, _WORK // (size * spec.samples))
     along = any(group.startswith("step@") for _, group in checkpoints.entries())
+    pairs_there = any(_both(start, pair) for start in starts for pair in pairs_of(arm))
     for measure in spec.measures:
+        if measure is GeometryMeasure.BARRIER and not pairs_there:
+            continue
         chosen = _plane_starts(starts, arm) if measure is GeometryMeasure.PLANE else starts
         if measure is FeatureMeasure.TIMELINE and not along:
             continue
@@ -261,6 +281,20 @@ def _arm_jobs(arm: Arm, checkpoints: Checkpoints, spec: GeometrySpec | FeatureSp
             for pairs in groups:
                 for first in range(0, len(own), at_once):
                     yield _job(what, measure, spec, tuple(own[first : first + at_once]), pairs)
+
+
+def _both(start: Start, pair: tuple[str, str]) -> bool:
+    return set(pair) <= set(start.by_name)
+
+
+def _size(keys: Sequence[tuple[str, str]], checkpoints: Checkpoints) -> int:
+    """Weights of one network, of the first that can be read."""
+    for key in keys:
+        try:
+            return sum(tensor.numel() for tensor in checkpoints.weights([key]).values())
+        except SpecError:
+            continue  # told when it is measured
+    return 1
 
 
 def _job(

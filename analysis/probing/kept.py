@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from analysis.landscape.mixtures import Weights, finite, misfit, take
@@ -97,11 +96,11 @@ def _readable(
     """The weights of several solutions at once or, where that fails, of those that can be read alone."""
     try:
         weights = checkpoints.weights(keys)
-    except (OSError, RuntimeError, SafetensorError, SpecError) as error:
+    except (RuntimeError, SpecError) as error:  # RuntimeError: tensors of different shapes
         if len(keys) > 1:
             return [found for key in keys for found in _readable(checkpoints, [key], faults)]
         words = "; ".join(error.faults) if isinstance(error, SpecError) else str(error)
-        faults[keys[0]] = f"weights {keys[0][1]!r} of member {keys[0][0]} cannot be read ({words}); they were left out"
+        faults[keys[0]] = f"{words} and run this again; until then they are left out"
         return []
     if len(keys) > 1 and any(len(tensor) != len(keys) for tensor in weights.values()):
         return [found for key in keys for found in _readable(checkpoints, [key], faults)]

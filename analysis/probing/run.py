@@ -11,6 +11,8 @@ from analysis.probing.solutions import SOLUTIONS
 __all__ = ["first_guess", "run_jobs", "run_within"]
 
 _TELL_SECONDS = 10.0
+_TELLING = 3
+"""Parts from which on their time tells that of the others."""
 
 
 def run_jobs(directory: Path, jobs: Sequence[Job], tell: Callable[[str], None]) -> int:
@@ -40,7 +42,8 @@ def run_jobs(directory: Path, jobs: Sequence[Job], tell: Callable[[str], None]) 
         now = time.monotonic()
         if now - told >= _TELL_SECONDS and number + 1 < len(todo):
             left = (now - begun) / (number + 1) * (len(todo) - number - 1)
-            tell(f"{number + 1} of {len(todo)} measured, about {_words(left)} left")
+            known = number + 1 >= _TELLING  # loading and compiling make the first ones no measure of the others
+            tell(f"{number + 1} of {len(todo)} measured{f', about {_words(left)} left' if known else ''}")
             told = now
     if failed:
         tell(f"{failed} of {len(todo)} parts could not be measured; the same command tries them again")

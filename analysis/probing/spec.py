@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from analysis.landscape.policy import Norms, PathNorms
 
-__all__ = ["FeatureMeasure", "FeatureSpec", "GeometryMeasure", "GeometrySpec", "ProbeSpec"]
+__all__ = ["NEEDS", "FeatureMeasure", "FeatureSpec", "GeometryMeasure", "GeometrySpec", "ProbeSpec"]
 
 
 class GeometryMeasure(StrEnum):
@@ -36,6 +36,15 @@ class FeatureMeasure(StrEnum):
     """Rank and sparsity of activations, linear probes with a control, neural collapse, CKA between solutions."""
     TIMELINE = "timeline"
     """Accuracy on the probe sets at every kept step: which feature is learned when."""
+
+
+NEEDS = {
+    GeometryMeasure.BARRIER: "two solutions that come from one first phase: give a later phase, or averages (swa)",
+    GeometryMeasure.PLANE: "three solutions that come from one first phase: give two rates of a later phase, and "
+    "averages (swa)",
+    FeatureMeasure.TIMELINE: "weights kept on the way: give steps in measure.keep",
+}
+"""What measures of more than one solution cannot do without, and where it comes from."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +157,62 @@ def test_bad_weights_are_said_and_the_rest_goes_on(tmp_path):
     assert main(["geometry", str(folder), "--measures", "barrier,curvature", "--samples", str(SAMPLES)]) == 0
 
 
+def test_a_file_that_was_damaged_is_named_and_measured_again_once_it_is_back(tmp_path, capsys):
+    folder = kept_study(tmp_path / "study", seeds=1)
+    command = ["geometry", str(folder), "--measures", "barrier,curvature", "--samples", str(SAMPLES)]
+    path = folder / "checkpoints" / "kept--0-0.safetensors"
+    whole, kept = path.read_bytes(), path.stat()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert f"weights in {path} cannot be read" in captured.out
+    assert "restore that file and run this again; until then they are left out" in captured.out
+    assert main(command) == 0
+    assert capsys.readouterr().err == ""  # nothing has changed: nothing is tried again
+    path.write_bytes(whole)
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # as from a backup, with its old time
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert "measuring" in captured.err
+    assert "cannot be read" not in captured.out
+    curvature = solution_frame(*_arm(folder), "curvature")
+    assert len(curvature.drop_duplicates(["place", "solution"])) == 3 * 4
+
+
+def test_a_single_solution_is_said_to_be_one(tmp_path, capsys):
+    folder = kept_study(tmp_path / "study", seeds=1)
+    for index in (folder / "checkpoints").glob("*.json"):
+        content = json.loads(index.read_text())
+        for row in content["rows"]:
+            if (row["group"], row["member_id"].count("-")) != ("end", 3):
+                row["group"] = f"not {row['group']}"
+        index.write_text(json.dumps(content))
+    assert main(["geometry", str(folder), "--measures", "barrier,plane", "--samples", str(SAMPLES)]) == 0
+    error = capsys.readouterr().err
+    assert "barrier is not measured here: it needs two solutions that come from one first phase" in error
+    assert "plane is not measured here: it needs three solutions" in error
+
+
+def test_what_is_printed_fits_a_terminal_and_its_answer_comes_last(study, capsys):
+    for name in ("geometry", "features"):
+        assert main([name, str(study), "--samples", str(SAMPLES)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(len(line) for line in lines if not line.endswith(".")) <= 118
+        assert not any("e-17" in line or "e-18" in line for line in lines)
+        assert any("Intervals, single seeds and further numbers: --json." in line for line in lines)
+    assert main(["geometry", str(study), "--samples", str(SAMPLES)]) == 0
+    assert "2A" in capsys.readouterr().out.strip().splitlines()[-1]
+
+
+def test_a_reader_that_closes_early_is_no_fault(study):
+    command = f"'{sys.executable}' -m analysis geometry '{study}' --samples {SAMPLES} --json | head -c 100"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, env={**os.environ}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_job_that_breaks_is_told_of_and_left(tmp_path, monkeypatch):
     folder = kept_study(tmp_path / "study", seeds=1)
     jobs = plan_jobs(folder, spec(GeometryMeasure.CURVATURE, GeometryMeasure.GRADIENT))
@@ -201,6 +260,13 @@ def test_command_measures_prints_and_refuses(study, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "--seeds must be at least 1, found 0" in error
     assert "--measures must be of barrier, curvature" in error
+    assert main(["geometry", str(study), "--measures", "curvture"]) == 2
+    assert "(did you mean 'curvature'?)" in capsys.readouterr().err
+    assert main(["geometry", str(study), "--measures", "angle"]) == 2
+    assert "angles come with barrier" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["geometry", str(study), "--seed", "2"])
+    assert "unrecognized arguments: --seed 2" in capsys.readouterr().err
     assert main(["band", str(study), "--seeds", "3"]) == 2
     assert "--seeds is for geometry and features" in capsys.readouterr().err
     with pytest.raises(SpecError, match="holds no checkpoints"):

@@ -139,3 +139,25 @@ def test_plan_counts_solutions_of_every_variant_and_rate() -> None:
         {"geometry": {}}, variants={"tuned": {}, "plain": plain}, headline={"label_noise": 0.2, "variant": "tuned"}
     )
     assert plan(both, cores=1, memory_bytes=2**33).probed_solutions == 8 * 3 + 8
+
+
+def test_plan_says_what_will_be_left_out() -> None:
+    def notes(probes: Any, **changes: Any) -> str:
+        return " ".join(plan(resolved(probes, **changes), cores=1, memory_bytes=2**33).notes)
+
+    alone = {
+        "phases": [{"name": "pretrain", "steps": 90}],
+        "axes": {"pretrain_lr": GOOD["axes"]["pretrain_lr"], "seed": {"range": 2}},
+        "headline": {},
+    }
+    said = notes({"geometry": {}}, **alone)
+    assert "probes: barrier needs two solutions that come from one first phase" in said
+    assert "probes: plane needs three solutions" in said
+    assert "needs" not in notes({"geometry": {"measures": ["curvature"]}}, **alone)
+    one_rate = notes({"geometry": {}})  # averages and a single later rate
+    assert "barrier needs" not in one_rate
+    assert "plane needs three solutions" in one_rate
+    assert "probes.features is empty, so that none are measured; `features: {}` takes" in notes(
+        {"geometry": {}, "features": None}
+    )
+    assert "is empty" not in notes({"geometry": {}})

@@ -267,15 +267,20 @@ def test_live_display_draws_on_a_terminal(
 
 @pytest.mark.parametrize(
     ("weights", "left"),
-    # Two of four jobs have taken 30 s: as much again; with estimates, in their proportion.
-    [({"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0}, 30.0), ({"a": 1.0, "b": 2.0, "c": 10.0, "d": 20.0}, 300.0)],
+    # Three of six jobs have taken 30 s: as much again; with estimates, in their proportion.
+    [
+        ({"a": 1.0, "b": 1.0, "c": 1.0, "d": 1.0, "e": 1.0, "f": 1.0}, 30.0),
+        ({"a": 1.0, "b": 1.0, "c": 1.0, "d": 5.0, "e": 10.0, "f": 15.0}, 300.0),
+    ],
 )
 def test_time_left(weights: dict[str, float], left: float) -> None:
-    tally = ProbeTally(10, weights, now=100.0)
-    assert tally.count(105.0).sentence == "probes 6/10"
+    tally = ProbeTally(12, weights, now=100.0)
+    assert tally.count(105.0).sentence == "probes 6/12"
     tally.see("b")
     tally.see("a")
+    assert tally.count(129.0).sentence == "probes 8/12"  # the first ones load and compile: they foretell nothing
+    tally.see("c")
     found = tally.count(130.0)
-    assert (found.done, found.jobs, found.elapsed) == (8, 10, 30.0)
+    assert (found.done, found.jobs, found.elapsed) == (9, 12, 30.0)
     assert found.seconds_left == pytest.approx(left)
-    assert found.sentence == f"probes 8/10, about {'30 s' if left == 30 else '5 min'} left"
+    assert found.sentence == f"probes 9/12, about {'30 s' if left == 30 else '5 min'} left"
