@@ -64,6 +64,7 @@ def draw_border(border: Border, table: pd.DataFrame, marks: Marks) -> Figure:
             label=f"spread at most {100 * float(str(spread)):g}",
         )
     moved.set_yscale("log")
+    moved.set_ylim(0.07, 3)
     moved.set_yticks([0.1, 0.5, 1, 2], ["0.1", "0.5", "1", "2"])
     moved.minorticks_off()
     moved.set_ylabel("margin on the barrier, points")

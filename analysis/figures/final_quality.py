@@ -25,6 +25,8 @@ _COLUMNS = (
     "median_high",
     "n",
 )
+_WHOLE = 101.0
+"""Per cent, and room for a point."""
 _DEPTH = 30.0
 """Points below the best at which the picture ends: what happens further down would flatten the band."""
 
@@ -129,7 +131,8 @@ def draw_final_quality(table: pd.DataFrame, seeds: pd.DataFrame, marks: Marks, m
     lr_axis(axes, marks.lrs)
     axes.set_ylabel("final test accuracy, %")
     best = 100 - 100 * float(table["error_mean"].min())
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], best - _DEPTH))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, best - _DEPTH), min(top, _WHOLE))  # the interval of two seeds may reach far beyond
     shade(axes, marks, names=True, band=True)
     if marks.band:
         axes.plot([], [], color=BAND, linewidth=5, label="band (of the metric)")
