@@ -123,6 +123,7 @@ class Bench:
 
         Raises:
             SpecError: weights that are not finite or do not fit, or a loss that is not the same twice.
+            Exception: whatever the network or the loss raises.
         """
         from analysis.landscape.objective import Objective
 
@@ -130,15 +131,20 @@ class Bench:
         if norms is Norms.REESTIMATED:
             self.evaluator.reestimate_norms(weights, [solution.data_seed])
         x, y = self.data(solution)
-        with Objective(
-            self.module(solution, weights),
-            build_task(self.recipe, solution.data_seed).loss,
-            x,
-            y,
-            parameters=self.moving,
-            norms=Norms.BATCH if norms is Norms.BATCH else Norms.STORED,
-            batch_size=self.recipe.batch_size if norms is Norms.BATCH else None,
-        ) as objective:
+        try:
+            found = Objective(
+                self.module(solution, weights),
+                build_task(self.recipe, solution.data_seed).loss,
+                x,
+                y,
+                parameters=self.moving,
+                norms=Norms.BATCH if norms is Norms.BATCH else Norms.STORED,
+                batch_size=self.recipe.batch_size if norms is Norms.BATCH else None,
+            )
+        except SpecError as error:
+            # What a user's own code raised is no fault of the weights: it is told, and tried again the next time.
+            raise (error.__cause__ or error) from None
+        with found as objective:
             yield objective
 
     @property

@@ -223,6 +223,16 @@ def test_a_job_that_breaks_is_told_of_and_left(tmp_path, monkeypatch):
     assert [job.measure for job in pending(folder, jobs)] == [GeometryMeasure.CURVATURE]
 
 
+def test_a_network_that_breaks_is_no_fault_of_the_weights(tmp_path, monkeypatch):
+    folder = kept_study(tmp_path / "study", seeds=1)
+    jobs = plan_jobs(folder, spec(GeometryMeasure.CURVATURE))
+    monkeypatch.setattr("analysis.landscape.objective.functional_call", _broken)
+    said = []
+    assert run_jobs(folder, jobs, said.append) == 0
+    assert any("broke: ZeroDivisionError: by the user's own task" in line for line in said)
+    assert pending(folder, jobs) == jobs
+
+
 def _broken(*_, **__):
     raise ZeroDivisionError("by the user's own task")
 
