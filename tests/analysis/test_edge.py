@@ -63,7 +63,7 @@ def test_every_weight_counts_by_its_own_rate(name):
     changes, rates = CASES[name]
     module, (x, y) = network(), data()
     matrix = dense(module, x, y)
-    norm = float(module[0].weight.norm())
+    norm = float(module[0].weight.detach().norm())
     root = torch.cat([torch.full((count,), rate) for count, rate in zip((24, 18, 3), rates(norm), strict=True)]).sqrt()
     truth = float(torch.linalg.eigvalsh(root[:, None] * matrix * root).max()) / 2
     with Objective(module, nn.CrossEntropyLoss(reduction="none"), x, y, norms=Norms.STORED) as objective:
@@ -83,7 +83,7 @@ def test_beyond_the_edge_steps_of_those_rates_run_away():
         ratio = edge_of(objective, 0.0, solution, bench(copy.deepcopy(module), **changes))["edge_ratio"]
     values, vectors = torch.linalg.eigh(matrix)
     convex = vectors @ torch.diag(values.clamp_min(0)) @ vectors.T  # directions that fall run away at any rate
-    norm = float(module[0].weight.norm())
+    norm = float(module[0].weight.detach().norm())
     scale = torch.cat([torch.full((n,), rate) for n, rate in zip((24, 18, 3), rates(norm), strict=True)]).double()
     for share, grows in ((0.9, False), (1.15, True)):
         place = torch.ones(45, dtype=torch.float64)
