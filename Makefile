@@ -27,14 +27,14 @@ demo: $(INSTALLED) ## the main job: the optimal learning-rate band on real image
 	$(BIN)/lratlas run band-digits
 
 .PHONY: test
-test: $(INSTALLED) ## every test, the slow ones included (about half an hour on 2 cores)
+test: $(INSTALLED) ## every test, the slow ones included (about three quarters of an hour on 2 cores)
 	$(BIN)/python -m pytest -q -n $(WORKERS)
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "slow and not ray"
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m study
 	$(BIN)/python -m pytest -q -m "slow and ray and not study"
 
 .PHONY: check
-check: $(INSTALLED) ## linter, formatter, type checker and the quick tests (under 2 minutes)
+check: $(INSTALLED) ## linter, formatter, type checker and the quick tests (about 5 minutes)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

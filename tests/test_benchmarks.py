@@ -56,6 +56,7 @@ def bare_node(tmp_path: Path) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
+@pytest.mark.slow
 def test_gpu_benchmark_runs_on_a_bare_node_and_owns_up_without_a_gpu(tmp_path: Path, bare_node: dict[str, str]) -> None:
     for name in ("ray", "pydantic"):
         done = subprocess.run([sys.executable, "-c", f"import {name}"], env=bare_node, capture_output=True, check=False)

@@ -87,6 +87,7 @@ def test_every_command_has_help_with_an_example(command: str, tmp_path: Path) ->
     assert "--json" in done.stdout
 
 
+@pytest.mark.slow
 def test_presets(tmp_path: Path) -> None:
     found = printed(lratlas("presets", "--json", cwd=tmp_path))
     assert {preset["name"] for preset in found} >= PRESETS

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["docs/analysis.md"])
 def test_python_on_a_page_runs_as_it_stands(page: str, root: Path, tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (root / page).read_text(), flags=re.DOTALL)

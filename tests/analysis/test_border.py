@@ -107,6 +107,7 @@ def test_wider_margins_never_lower_the_border():
         assert part.sort_values("spread")["border"].is_monotonic_increasing
 
 
+@pytest.mark.slow
 def test_interval_covers_the_border_of_many_seeds():
     # the truth: what the rule says of 4,000 seeds; the interval of 8 must hold it in about 95 of 100 studies
     truth = found(*planted(np.random.default_rng(7), 9e-3, units=4000, edges=0.6))

@@ -204,6 +204,7 @@ def test_what_is_printed_fits_a_terminal_and_its_answer_comes_last(study, capsys
     assert "2A" in capsys.readouterr().out.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_reader_that_closes_early_is_no_fault(study):
     command = f"'{sys.executable}' -m analysis geometry '{study}' --samples {SAMPLES} --json | head -c 100"
     done = subprocess.run(

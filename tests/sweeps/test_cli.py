@@ -89,6 +89,7 @@ def test_a_task_in_the_users_folder_is_found(root: Path, tmp_path: Path) -> None
     assert json.loads(done.stdout)["members"] == 2
 
 
+@pytest.mark.slow
 def test_presets() -> None:
     listed = json.loads(call("presets", "--json").stdout)
     files = sorted(path.stem for path in (Path(cli.__file__).parent / "presets").glob("*.yaml"))

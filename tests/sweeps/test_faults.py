@@ -105,6 +105,7 @@ def test_full_disk_is_recognised_however_it_is_wrapped() -> None:
     assert not is_disk_full(ValueError("32 is not a width"))
 
 
+@pytest.mark.slow
 def test_mirror_that_fails_does_not_fail_the_sweep(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

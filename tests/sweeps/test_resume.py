@@ -134,6 +134,7 @@ def test_failed_members_are_listed_and_tried_again(tmp_path: Path, capsys: pytes
     assert small.table(out, "epochs").groupby("attempt")["member_id"].nunique().to_dict() == {1: 8, 2: 8}
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_run_one_sweep(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with commands.started(*run_process(out, sweep_file(tmp_path, seconds=0.01), "inprocess")) as process:
