@@ -182,8 +182,8 @@ _NO_WEIGHTS = (
 )
 _MORE = "Intervals, single seeds and further numbers: --json."
 _WIDTH = 118
-_FURTHER = ("_low", "_high", "_se", "_rho", "_converged")
-"""What stands beside a number and not for itself."""
+_FURTHER = ("_low", "_high", "_se", "_rho")
+"""What stands beside a number and not for itself; whether it has converged is shown."""
 
 
 def _blocks(table: pd.DataFrame, series: str) -> str:

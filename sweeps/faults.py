@@ -1,27 +1,14 @@
 """Faults as sentences: the rule, the value found, the way out."""
 
-import difflib
 from collections.abc import Iterable
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["did_you_mean", "dotted", "sentences", "unknown"]
+from trainables.faults import did_you_mean
 
-
-def did_you_mean(found: object, legal: Iterable[str]) -> str:
-    """A guess at what was meant.
-
-    Args:
-        found: what was written.
-        legal: what could have been.
-
-    Returns:
-        ` (did you mean '...'?)`, or nothing where no legal name is near.
-    """
-    near = difflib.get_close_matches(str(found), list(legal), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+__all__ = ["dotted", "sentences", "unknown"]
 
 
 def unknown(kind: str, found: object, legal: Iterable[str], *, place: str = "", hint: str = "") -> str:

@@ -7,6 +7,7 @@ always measured; only weights are left out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cache
 from itertools import accumulate
 
 from sweeps.words import size
@@ -108,18 +109,24 @@ def keep_within(packs: Sequence[Pack], weight_bytes: Mapping[str, float], budget
 
 def _worths(pack: Pack) -> list[dict[str, _Worth]]:
     """For each segment the weights it can leave, named as in `checkpoints/`, and what they are worth."""
-    between, found = _between(pack), []
-    for index, segment in enumerate(pack.segments):
-        stop = segment.start + segment.steps
-        groups = {f"step@{step}": _Worth.STEP for step in pack.measure.keep if segment.start < step <= stop}
-        swa = pack.measure.swa.get(segment.phase.name) if segment.phase_end else None
+    between = _between(pack)
+
+    @cache  # members of many seeds: few different answers
+    def groups_of(start: int, steps: int, phase: str, phase_end: bool, ends: bool, inner: bool) -> dict[str, _Worth]:
+        stop = start + steps
+        groups = {f"step@{step}": _Worth.STEP for step in pack.measure.keep if start < step <= stop}
+        swa = pack.measure.swa.get(phase) if phase_end else None
         if swa:
             groups |= {f"swa@{window}": _Worth.SMALLER_AVERAGE for window in swa.windows}
             groups[f"swa@{max(swa.windows)}"] = _Worth.LAST
-        if segment.ends:
-            groups["end"] = _Worth.BETWEEN if index in between else _Worth.LAST
-        found.append(groups)
-    return found
+        if ends:
+            groups["end"] = _Worth.BETWEEN if inner else _Worth.LAST
+        return groups
+
+    return [
+        groups_of(s.start, s.steps, s.phase.name, s.phase_end, s.ends, index in between)
+        for index, s in enumerate(pack.segments)
+    ]
 
 
 def _between(pack: Pack) -> set[int]:

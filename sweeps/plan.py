@@ -175,7 +175,7 @@ def _plan(sweep: Sweep, resources: Resources) -> Plan:
         packs=kept.packs,
         segments=sum(len(pack.segments) for pack in packs),
         member_steps=sum(pack.member_steps for pack in packs),
-        member_steps_without_sharing=sum(member.steps for member in found),
+        member_steps_without_sharing=_steps(found),
         estimated_seconds=wall_seconds(packs, costs, lanes),
         estimated_memory_bytes=round(total_memory(packs, costs, lanes)),
         estimated_memory_bytes_per_member=round(
@@ -286,12 +286,14 @@ def _packs(trees: Sequence[Tree], count: int, room: int, measure: Measure) -> It
 
 def _segments(trees: Sequence[Tree]) -> tuple[Segment, ...]:
     """All nodes of all trees, generation by generation."""
-    order = sorted(
-        (node.depth, place, index) for place, tree in enumerate(trees) for index, node in enumerate(tree.nodes)
-    )
-    number = {(place, index): position for position, (_, place, index) in enumerate(order)}
+    generations: dict[int, list[tuple[int, int]]] = {}
+    for place, tree in enumerate(trees):
+        for index, node in enumerate(tree.nodes):
+            generations.setdefault(node.depth, []).append((place, index))
+    order = [where for depth in sorted(generations) for where in generations[depth]]
+    number = {where: position for position, where in enumerate(order)}
     segments = []
-    for _, place, index in order:
+    for place, index in order:
         node = trees[place].nodes[index]
         segments.append(
             Segment(
@@ -307,6 +309,12 @@ def _segments(trees: Sequence[Tree]) -> tuple[Segment, ...]:
             )
         )
     return tuple(segments)
+
+
+def _steps(found: Sequence[Member]) -> int:
+    """Steps of all members together; they share their schedules, which are looked at once each."""
+    schedules = {id(member.phases): member.steps for member in {id(m.phases): m for m in found}.values()}
+    return sum(schedules[id(member.phases)] for member in found)
 
 
 def _notes(sweep: Sweep, gpus: int, costs: Mapping[str, CostModel]) -> Iterator[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from sweeps.faults import did_you_mean, unknown
+from sweeps.faults import unknown
+from trainables.faults import did_you_mean
 from trainables.spec import SpecError
 
 __all__ = ["override", "parse_yaml", "preset_names", "read_source"]

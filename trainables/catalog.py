@@ -6,7 +6,6 @@ returns a `Task`, a user's own model any that makes a network of (shape, outputs
 are torchvision's classifiers.
 """
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from trainables.blame import in_words
 from trainables.builtin_models import MODELS
 from trainables.builtin_tasks import IMAGE_TASKS, TASKS
+from trainables.faults import did_you_mean
 from trainables.parameters import Builtin, Parameter
 from trainables.spec import Scalar, SpecError
 
@@ -36,9 +36,7 @@ TORCHVISION = "torchvision:"
 
 
 def _unknown(kind: str, name: str, legal: Mapping[str, object], hint: str = "") -> str:
-    near = difflib.get_close_matches(name, legal, n=1)
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    return f"unknown {kind} {name!r}{guess}; legal: {', '.join(legal)}{hint}"
+    return f"unknown {kind} {name!r}{did_you_mean(name, legal)}; legal: {', '.join(legal)}{hint}"
 
 
 def _argument_faults(builtin: Builtin, where: str, args: Mapping[str, object]) -> list[str]:
@@ -77,8 +75,7 @@ def resolve(target: str) -> Callable[..., Any]:
     function = getattr(module, attribute, None)
     if not callable(function):
         functions = [name for name, value in vars(module).items() if callable(value)]
-        near = difflib.get_close_matches(attribute, functions, n=1)
-        guess = f" (did you mean {near[0]!r}?)" if near else ""
+        guess = did_you_mean(attribute, functions)
         raise SpecError([f"{target!r}: module {module_name!r} has no function {attribute!r}{guess}"])
     return function  # type: ignore[no-any-return]
 

@@ -1,6 +1,9 @@
 """The error that says what is wrong with the input."""
 
-__all__ = ["SpecError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["SpecError", "did_you_mean"]
 
 
 class SpecError(ValueError):
@@ -13,3 +16,17 @@ class SpecError(ValueError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
         self.faults = faults
+
+
+def did_you_mean(found: object, legal: Iterable[str]) -> str:
+    """A guess at what was meant.
+
+    Args:
+        found: what was written.
+        legal: what could have been.
+
+    Returns:
+        ` (did you mean '...'?)`, or nothing where no legal name is near.
+    """
+    near = difflib.get_close_matches(str(found), list(legal), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

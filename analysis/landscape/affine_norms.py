@@ -39,9 +39,9 @@ def foldable(module: nn.Module) -> dict[Norm, Convolution]:
         return {}
     try:
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")  # of the network's own code, which runs on placeholders
+            warnings.simplefilter("ignore")  # of the network's own code, which runs on proxies
             nodes = list(fx.Tracer().trace(module).nodes)
-    except Exception:  # the network's own code on placeholders may raise anything; nothing is folded then
+    except Exception:  # the network's own code on proxies may raise anything; nothing is folded then
         return {}
     calls = Counter(node.target for node in nodes if node.op == "call_module")
     pairs: dict[Norm, Convolution] = {}
@@ -67,8 +67,7 @@ def affine_norms(module: nn.Module, folded: Mapping[Norm, Convolution]) -> Itera
     """Let batch norms with fixed statistics compute what they are.
 
     The derivatives of torch's own batch norm in eval mode are those of the general formula: a curvature product takes
-    about a fifth longer with them. Where the convolution takes up the scale, whole passes over its output are saved,
-    and of the product another sixth.
+    about a fifth longer with them. Where the convolution takes up the scale, whole passes over its output are saved.
 
     Args:
         module: a network of the caller's own; as before at the end.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from analysis.probing.run import run_jobs
 from analysis.probing.spec import NEEDS, FeatureMeasure, FeatureSpec, GeometryMeasure, GeometrySpec, ProbeSpec
 from analysis.tables import read_tables
 from trainables.checkpoint import Checkpoints
+from trainables.faults import did_you_mean
 from trainables.spec import SpecError
 
 __all__ = ["MEASURED", "measure"]
@@ -61,8 +61,7 @@ def _meant(found: str, legal: Sequence[str]) -> str:
     """A guess at what was meant."""
     if found in ("angle", "angles"):
         return "; angles come with barrier"
-    near = get_close_matches(found, legal, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return did_you_mean(found, legal)
 
 
 def _changes(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def edge_of(objective: Objective, largest: float, solution: Solution, bench: Ben
         bench: recipe and data.
 
     Returns:
-        `edge_ratio`; with batch norms, and one rate for all weights, the largest eigenvalue felt as `edge_lambda`.
+        `edge_ratio`, and where one rate acts on all weights the largest eigenvalue that they felt, `edge_lambda`.
     """
     rates = weight_rates(objective, solution, bench)
     uniform = bool((rates == rates[0]).all())

@@ -62,8 +62,8 @@ def collapse(
     """Neural collapse of one network on one set of samples, usually of the training set.
 
     Intervals of NC1 to NC3 are Student's around a jackknife over twentieths of every class, that of NC4 is Wilson's.
-    Chance sets the means of few samples apart and makes NC1 come out too small, by a tenth at 100 samples a class of
-    64 units and by half at 5: the jackknife's estimate of that bias is taken off. NC2 of few samples is a little large.
+    Chance sets the means of few samples apart and makes NC1 come out too small: the jackknife's estimate of that bias
+    is taken off. NC2 of few samples is a little large.
 
     Args:
         features: what the last linear layer reads, `[n, units]`.

@@ -275,7 +275,9 @@ def test_weights_whose_file_is_broken(tmp_path):
         _keep(folder, "c", states[1:], OTHERS[1:])
         (folder / "c.safetensors").write_bytes(b"nothing")
 
-    assert "c.safetensors cannot be read" in _faulty(tmp_path, spoil).key
+    row = _faulty(tmp_path, spoil)
+    assert (row.member_id, row.group) == ("m1-high", "end")
+    assert "c.safetensors cannot be read" in row.key
 
 
 def test_weights_that_a_table_asks_for_but_were_not_kept(tmp_path):

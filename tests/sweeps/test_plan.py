@@ -165,23 +165,15 @@ def test_a_trunk_cut_inside_a_window_of_averages_is_a_fault() -> None:
         plan(sweep_from_mapping(mapping), cores=2, memory_bytes=16 * GB)
 
 
-HASHING_SECONDS = 1.15
-"""What hashing 200,000 small JSON texts takes on the core for which the five seconds are promised."""
-
-
 def test_a_hundred_thousand_members_plan_in_under_five_seconds(root: Path) -> None:
     program = (
         # Time of this one process: the clock on the wall would count what else the machine is doing.
-        "import hashlib, json, time; start = time.process_time()\n"
+        "import time; start = time.process_time()\n"
         "from sweeps.sweep import load_sweep\nfrom sweeps.plan import plan\n"
         "made = plan(load_sweep('band-tick-paper', ['axes.seed.range=80']), cores=2, memory_bytes=16 * 10**9)\n"
-        "planned = time.process_time()\n"
-        "texts = (json.dumps({'a': i, 'b': [i / 7, 'c']}, sort_keys=True) for i in range(200_000))\n"
-        "found = {text: hashlib.sha256(text.encode()).hexdigest() for text in texts}\n"
-        "print(len(made.members), planned - start, time.process_time() - planned)"
+        "print(len(made.members), time.process_time() - start)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True)
-    members, seconds, hashing = done.stdout.split()
+    members, seconds = done.stdout.split()
     assert int(members) == 110_400
-    # A core that is slower at plain Python, or shared with others, is given the same work, not the same seconds.
-    assert float(seconds) < 5.0 * max(1.0, float(hashing) / HASHING_SECONDS)
+    assert float(seconds) < 5.0
