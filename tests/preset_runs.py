@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from analysis.__main__ import main as analyse
+
 Answer = dict[str, Any]
 
 
@@ -20,3 +22,21 @@ def run(preset: str, folder: Path, *changes: str) -> Path:
 
 def answer(folder: Path) -> Answer:
     return json.loads((folder / "report" / "answer.json").read_text())  # type: ignore[no-any-return]
+
+
+def rates(found: Answer) -> dict[float, Answer]:
+    """The rows of an answer's table by initial rate."""
+    return {row["lr"]: row for row in found["table"]}
+
+
+def accuracy(row: Answer, quality: str) -> float:
+    """Of a row's test set, in points."""
+    return 100 * (1 - row["error"][quality]["value"])
+
+
+def parted(folder: Path, pair: str, *options: str) -> dict[float, Answer]:
+    """Angles and barriers between two solutions of each pre-training, by initial rate."""
+    out = folder / "geometry.json"
+    command = ["geometry", str(folder), "--measures", "barrier", "--json", "--out", str(out), *options]
+    assert analyse(command) == 0
+    return {row["lr"]: row for row in json.loads(out.read_text())["table"] if row["pair"] == pair}

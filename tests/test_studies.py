@@ -6,23 +6,12 @@ arm's threshold (below 1.1e-2) and what fine-tuning keeps (1.6 points); `docs/st
 not known.
 """
 
-import json
 from pathlib import Path
 
 import pytest
-from preset_runs import Answer, answer, run
-
-from analysis.__main__ import main as analyse
+from preset_runs import Answer, accuracy, answer, parted, rates, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.study]
-
-
-def rates(found: Answer) -> dict[float, Answer]:
-    return {row["lr"]: row for row in found["table"]}
-
-
-def accuracy(row: Answer, quality: str) -> float:
-    return 100 * (1 - row["error"][quality]["value"])
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +27,6 @@ def tick_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ticks(tick_folder: Path) -> Answer:
     return answer(tick_folder)
-
-
-def parted(folder: Path, pair: str, *options: str) -> dict[float, Answer]:
-    """Angles and barriers between two solutions of each pre-training, by initial rate."""
-    out = folder / "geometry.json"
-    command = ["geometry", str(folder), "--measures", "barrier", "--json", "--out", str(out), *options]
-    assert analyse(command) == 0
-    return {row["lr"]: row for row in json.loads(out.read_text())["table"] if row["pair"] == pair}
 
 
 @pytest.fixture(scope="module")
@@ -184,32 +165,3 @@ def test_2a_of_the_ticks_is_short(ticks: Answer) -> None:
     border = ticks["border_2a_2b"]
     assert border["bracket"][1] is not None
     assert border["bracket"][1] <= 1.8e-2
-
-
-@pytest.mark.usefixtures("cifar10_folder")
-def test_small_convnets_on_real_images_show_the_three_regimes_and_the_gain(tmp_path: Path) -> None:
-    """Three rates of band-cifar10-small, two seeds: below the threshold, in the band, divergent."""
-    changes = [
-        "axes.pretrain_lr.values=[1.0e-3, 4.5e-3, 4.0e-2]",
-        "axes.finetune_lr.values=[3.0e-4]",
-        "axes.seed.range=2",
-        "run.members_per_pack=3",  # two packs: both cores
-    ]
-    folder = run("band-cifar10-small", tmp_path / "images", *changes)
-    rows = rates(answer(folder))
-    assert rows[1e-3]["train_loss"] < 0.1 < 0.3 < rows[4.5e-3]["train_loss"] < 2 < rows[4e-2]["train_loss"]
-    # earlier run, six seeds: 44.8 +- 0.3, 49.0 +- 0.2 and 40.7 +- 1.0; two seeds have errors 1.7 times as large
-    tuned = {lr: accuracy(row, "finetune@3e-4") for lr, row in rows.items()}
-    assert abs(tuned[1e-3] - 44.8) < 3 * (0.3**2 + 0.52**2) ** 0.5
-    assert abs(tuned[4.5e-3] - 49.0) < 3 * (0.2**2 + 0.35**2) ** 0.5
-    assert tuned[4.5e-3] - tuned[1e-3] > 2
-    assert accuracy(rows[4e-2], "final") < 15
-    # between fine-tuning and averaging: together in regimes 1 and 2A, apart in regime 3 (both seeds of the whole study:
-    # barriers 0, 0 and 28 to 34 points, angles 0.05, 0.40 and 1.1)
-    by_lr = parted(folder, "low-swa", "--seeds", "1")
-    assert by_lr[1e-3]["train_error"] < 0.01
-    assert by_lr[4.5e-3]["train_error"] < 0.01
-    assert by_lr[4e-2]["train_error"] > 0.1
-    assert by_lr[1e-3]["angle"] < 0.15
-    assert 0.25 < by_lr[4.5e-3]["angle"] < 0.6
-    assert 0.9 < by_lr[4e-2]["angle"] < 1.4
