@@ -162,9 +162,9 @@ TINY = (
     ),
     Net(
         name="resnet18_w64",
-        title="ResNet-18 w4, 8x8",
+        title="ResNet-18 w8, 8x8",
         model="resnet18",
-        arguments={"width": 4},
+        arguments={"width": 8},
         samples=64,
         side=8,
         batch=4,

@@ -21,6 +21,9 @@ def _switch(default: bool) -> Parameter:
 
 HEAD_NORM = Parameter(kind=float, default=10.0, low=1e-6, high=1e6)
 NORM_EPS = Parameter(kind=float, default=1e-5, low=0.0, high=1.0)  # torch's own
+# oneDNN, torch's library on a CPU, writes outside its memory in the backward pass of 1x1 convolutions of stride 2 with
+# fewer than 8 channels in (uxlfoundation/oneDNN issue 6035): wrong gradients or a crash.
+FEWEST_CHANNELS = 8
 
 _MODELS = (
     Builtin(
@@ -81,7 +84,7 @@ _MODELS = (
         target="trainables.models.resnet:resnet18_si",
         summary="scale-invariant pre-activation ResNet-18: affine-free BatchNorm everywhere, frozen head",
         parameters={
-            "width": _count(32, high=4096),
+            "width": _count(32, low=FEWEST_CHANNELS, high=4096),
             "head_norm": HEAD_NORM,
             "head_bias": _switch(False),
             "norm_eps": NORM_EPS,
@@ -91,14 +94,18 @@ _MODELS = (
         name="resnet18",
         target="trainables.models.resnet:resnet18",
         summary="practical pre-activation ResNet-18 for small images: affine BatchNorm, every parameter trained",
-        parameters={"width": _count(64, high=4096), "head_bias": _switch(False), "norm_eps": NORM_EPS},
+        parameters={
+            "width": _count(64, low=FEWEST_CHANNELS, high=4096),
+            "head_bias": _switch(False),
+            "norm_eps": NORM_EPS,
+        },
     ),
     Builtin(
         name="preact_resnet32",
         target="trainables.models.resnet:preact_resnet32",
         summary="PreResNet-32, with affine BatchNorm and a trained head, or without both (scale-invariant)",
         parameters={
-            "width": _count(16, high=4096),
+            "width": _count(16, low=FEWEST_CHANNELS, high=4096),
             "affine": _switch(True),
             "head_norm": HEAD_NORM,
             "norm_eps": NORM_EPS,
