@@ -4,8 +4,10 @@ Each case is planned by the code of `lratlas plan` and trained by the code of a 
 saved, averages, rows and checkpoints, in a fresh process. On a CPU the measured figure is the growth of that process'
 peak resident memory over what it held after a small warm-up pack of the same executor (libraries loaded, compiler
 warm); on a GPU it is the peak that torch's allocator handed out. Both figures are divided by the rows of the pack.
+Where a process' heap happens to have holes moves the peak of small packs by a fifth: they are measured several times,
+and the median counts.
 
-    python benchmarks/memory.py              # about 8 minutes
+    python benchmarks/memory.py              # about 20 minutes
     python benchmarks/memory.py --only mlp   # cases whose names hold a word
 """
 
@@ -62,17 +64,24 @@ CASES = [
             {"name": "digits", "train_size": 300, "test_size": 1200},
             {"name": "mlp_si", "width": 64, "depth": 3},
             16,
-            repeats=3,
+            repeats=repeats,
         )
-        for rows in (64, 256)
+        for rows, repeats in ((64, 5), (256, 5), (1024, 1))
     ),
     *(
-        Case("convnet_si w8, 16x16", rows, _images(16), {"name": "convnet_si", "width": 8}, 32, repeats=3)
+        Case("convnet_si w8, 16x16", rows, _images(16), {"name": "convnet_si", "width": 8}, 32, repeats=5)
         for rows in (2, 8)
     ),
     *(
-        Case("convnet_si w32, 32x32", rows, _images(0, augment="crop_flip"), {"name": "convnet_si", "width": 32}, 128)
-        for rows in (2, 8)
+        Case(
+            f"convnet_si w32, 32x32, {batch_size} a batch",
+            rows,
+            _images(0, augment="crop_flip"),
+            {"name": "convnet_si", "width": 32},
+            batch_size,
+            repeats=repeats,
+        )
+        for batch_size, rows, repeats in ((32, 2, 1), (128, 2, 3), (128, 8, 1))
     ),
     *(
         Case(
@@ -159,7 +168,7 @@ def child(index: int) -> None:
     said, pack = predicted(case, gpu=gpu)
     convolutional = case.task["name"] == "cifar10"
     small = {**case.task, "train_size": 64, "test_size": 64} if convolutional else case.task
-    width = 2 if convolutional else case.model["width"]
+    width = 8 if convolutional else case.model["width"]
     warm = Case("warm", 2 if convolutional else case.rows, small, {**case.model, "width": width}, 16, case.momentum)
     _train(predicted(warm, gpu=gpu)[1], device)
     _forget()
@@ -183,7 +192,7 @@ def main() -> None:
     """Measure every case in a process of its own, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="cases whose names hold this")
-    parser.add_argument("--repeats", type=int, help="processes for each case, in place of 1 to 3; the median counts")
+    parser.add_argument("--repeats", type=int, help="processes for each case, in place of its own number")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where the result goes")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -203,7 +212,7 @@ def main() -> None:
         row["predicted_over_measured"] = row["predicted"] / median
         rows.append(row)
         print(
-            f"{case.name:26} {case.rows:4} rows on {row['device']:4}  predicted {row['predicted'] / 1e6:8.2f} MB a row"
+            f"{case.name:36} {case.rows:4} rows on {row['device']:4}  predicted {row['predicted'] / 1e6:8.2f} MB a row"
             f"  measured {median / 1e6:8.2f} MB  ratio {row['predicted_over_measured']:.2f}",
             flush=True,
         )

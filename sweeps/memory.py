@@ -30,8 +30,9 @@ MAPPED = 1 << 26
 grows (`trainables.process` asks glibc for that; from half this size on it may do either)."""
 HEAP = 1.35
 """What the heap takes for each byte in use, in holes between what is still alive."""
-STACKED_HEAP = 1.5
-"""The same for stacked networks, with what their compiled steps hold beside."""
+STACKED_HEAP = 1.7
+"""The same for stacked networks, with what their compiled steps hold beside. Single processes lie up to a fifth to
+either side, by where their heaps happen to have holes."""
 LIBRARY_BYTES = 20e6
 """What convolution libraries keep for themselves once a module has trained on a CPU."""
 LOADED = 3

@@ -77,9 +77,11 @@ def test_a_budget_thins_a_gpu_preset() -> None:
     assert [pack.pack_id for pack in thin.packs] == [pack.pack_id for pack in whole.packs]
 
 
+# Packs large enough that what a process' heap happens to leave in holes (tens of MB, another number in every process)
+# is small beside them. The benchmark has smaller ones too, as medians.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mlp w64, digits", "convnet_si w32, 32x32"])
-def test_memory_is_foretold_within_a_fifth(name: str, root: Path, cifar10_folder: Path) -> None:
+@pytest.mark.parametrize(("name", "rows"), [("mlp w64, digits", 1024), ("convnet_si w32, 32x32, 32 a batch", 2)])
+def test_memory_is_foretold_within_a_fifth(name: str, rows: int, root: Path, cifar10_folder: Path) -> None:
     if sys.platform != "linux":
         pytest.skip("peak memory is read from /proc, which only Linux has")
     script = root / "benchmarks" / "memory.py"
@@ -88,7 +90,7 @@ def test_memory_is_foretold_within_a_fifth(name: str, root: Path, cifar10_folder
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    index = max(i for i, case in enumerate(module.CASES) if case.name == name and case.rows in (2, 256))
+    (index,) = (i for i, case in enumerate(module.CASES) if (case.name, case.rows) == (name, rows))
     done = subprocess.run(
         [sys.executable, str(script), "--child", str(index)],
         env={**os.environ, "LRATLAS_DATA": str(cifar10_folder), "OMP_NUM_THREADS": "1"},
