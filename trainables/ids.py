@@ -2,8 +2,16 @@
 
 import hashlib
 import json
+from collections.abc import Callable
+from typing import TypeVar
 
-__all__ = ["canonical", "hash_of_text", "short_hash"]
+__all__ = ["canonical", "hash_of_text", "once_for_each_object", "short_hash"]
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+HELD = 4096
+"""Objects that are remembered at most."""
 
 
 def canonical(content: object) -> str:
@@ -40,3 +48,25 @@ def short_hash(content: object) -> str:
         16 characters.
     """
     return hash_of_text(canonical(content))
+
+
+def once_for_each_object(make: Callable[[_Given], _Made]) -> Callable[[_Given], _Made]:
+    """`make`, called once for each object: members share their schedules, and comparing two costs more than that.
+
+    Args:
+        make: of an object that does not change.
+
+    Returns:
+        A function of the same objects; equal ones that are not the same are worked out again.
+    """
+    made: dict[int, tuple[_Given, _Made]] = {}
+
+    def remembered(given: _Given) -> _Made:
+        found = made.get(id(given))
+        if found is None:
+            if len(made) >= HELD:
+                made.clear()
+            found = made[id(given)] = (given, make(given))  # holding the object keeps its id its own
+        return found[1]
+
+    return remembered

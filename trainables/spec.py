@@ -6,11 +6,11 @@ hash to an id that depends on nothing but their own content.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from trainables.curves import Curve
 from trainables.faults import SpecError
-from trainables.ids import canonical, hash_of_text, short_hash
+from trainables.ids import canonical, hash_of_text, once_for_each_object, short_hash
 from trainables.phase import Phase
 from trainables.recipe import Group, Optimizer, Recipe, Scalar
 
@@ -89,7 +89,7 @@ class Member:
         return sum(phase.steps for phase in self.phases)
 
 
-@lru_cache(maxsize=4096)
+@once_for_each_object
 def _schedule_text(phases: tuple[Phase, ...]) -> str:
     """A schedule's part of an id; members share schedules, and encoding one costs more than finding it."""
     return canonical([phase.key for phase in phases])
